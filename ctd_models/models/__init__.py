@@ -1,0 +1,21 @@
+"""Flax modules that have a step function: cells and the recurrent networks built from them."""
+
+from ctd_models.models.cells import ContinuousRNNCell, GRUCell, VanillaRNNCell
+from ctd_models.models.initializers import Identity, Initializer, Orthogonal, ScaledNormal
+from ctd_models.models.recurrent import GRU, RecurrentNetwork, Trajectory, VanillaRNN
+from ctd_models.models.stepping import step_function
+
+__all__ = [
+    "GRU",
+    "ContinuousRNNCell",
+    "GRUCell",
+    "Identity",
+    "Initializer",
+    "Orthogonal",
+    "RecurrentNetwork",
+    "ScaledNormal",
+    "Trajectory",
+    "VanillaRNN",
+    "VanillaRNNCell",
+    "step_function",
+]

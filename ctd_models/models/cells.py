@@ -1,0 +1,164 @@
+"""Recurrent cells: one step of a network, `cell(carry, inputs) -> (carry, output)`, as `flax.linen.RNNCellBase`.
+
+They run under `flax.linen.RNN` and under our `RecurrentNetwork`. States may carry any number of leading batch axes.
+"""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, PRNGKeyArray
+
+from ctd_models.models.initializers import WeightInit, as_initializer
+
+
+class _Cell(nn.RNNCellBase):
+    """What our cells share: a state that is one vector of `features`, and weights initialised by fields."""
+
+    def initialize_carry(self, rng: PRNGKeyArray, input_shape: tuple[int, ...]) -> Float[Array, "*batch N"]:
+        """A state of zeros for inputs of `input_shape` [*batch, U]."""
+        return jnp.zeros((*input_shape[:-1], self.features))
+
+    @property
+    def num_feature_axes(self) -> int:
+        return 1
+
+    def kernel(self, name: str, init: WeightInit, shape: tuple[int, int]) -> Float[Array, "fan_in fan_out"]:
+        """The weight matrix `name`, after a check that it fits vectors of size `shape[0]`."""
+        if self.has_variable("params", name):
+            expected = self.get_variable("params", name).shape[0]
+            if expected != shape[0]:
+                what = "inputs" if name.endswith("input_kernel") else "a state"
+                raise ValueError(f"{type(self).__name__} expected {what} with {expected} features, got {shape[0]}")
+        return self.param(name, as_initializer(init), shape)
+
+    def activate(self, x: Float[Array, "..."]) -> Float[Array, "..."]:
+        """The nonlinearity. Override it to change it."""
+        return getattr(nn, self.activation)(x)
+
+    def __post_init__(self):
+        super().__post_init__()
+        if self.features < 1:
+            raise ValueError(f"features must be at least 1, got {self.features}")
+        name = getattr(self, "activation", "tanh")
+        if not callable(getattr(nn, name, None)):
+            raise ValueError(f"activation must name a function of flax.linen, such as 'tanh' or 'relu', got {name!r}")
+
+
+class VanillaRNNCell(_Cell):
+    """The vanilla recurrent cell, h' = φ(h W_rec + x W_in + b).
+
+    Defaults are those of the integrator of Sussillo et al.'s computation-through-dynamics tutorials.
+    """
+
+    features: int
+    """Number of units N."""
+    activation: str = "tanh"
+    """Name of φ in `flax.linen`."""
+    recurrent_init: WeightInit = 0.85
+    """Of W_rec [N, N]; a number g is N(0, g²/N)."""
+    input_init: WeightInit = 1.0
+    """Of W_in [U, N]; a number g is N(0, g²/U)."""
+    bias_init: float = 0.0
+    """Initial value of b [N]."""
+
+    @nn.compact
+    def __call__(
+        self, carry: Float[Array, "*batch N"], inputs: Float[Array, "*batch U"]
+    ) -> tuple[Float[Array, "*batch N"], Float[Array, "*batch N"]]:
+        input_kernel = self.kernel("input_kernel", self.input_init, (inputs.shape[-1], self.features))
+        recurrent_kernel = self.kernel("recurrent_kernel", self.recurrent_init, (carry.shape[-1], self.features))
+        bias = self.param("bias", nn.initializers.constant(self.bias_init), (self.features,))
+        carry = self.activate(carry @ recurrent_kernel + inputs @ input_kernel + bias)
+        return carry, carry
+
+
+class GRUCell(_Cell):
+    """A gated recurrent unit whose reset gate multiplies the state before the matrix product.
+
+        r = σ(h W_r + x U_r + b_r)
+        u = σ(h W_u + x U_u + b_u + update_bias)
+        c = φ((r ∘ h) W_c + x U_c + b_c)
+        h' = u ∘ h + (1 − u) ∘ c
+
+    This is the form of Cho et al. (2014, arXiv:1406.1078) with the update gate of the computation-through-dynamics
+    tutorials; `flax.linen.GRUCell` multiplies by r after the product instead. r and u share their matrices, in this order.
+    """
+
+    features: int
+    """Number of units N."""
+    update_bias: float = 0.5
+    """Constant added to the update gate's drive: larger keeps the state longer at the start of training."""
+    activation: str = "tanh"
+    """Name of φ in `flax.linen`."""
+    recurrent_init: WeightInit = 1.0
+    """Of the recurrent matrices [N, 2N] and [N, N]; a number g is N(0, g²/N)."""
+    input_init: WeightInit = 1.0
+    """Of the input matrices [U, 2N] and [U, N]; a number g is N(0, g²/U)."""
+
+    @nn.compact
+    def __call__(
+        self, carry: Float[Array, "*batch N"], inputs: Float[Array, "*batch U"]
+    ) -> tuple[Float[Array, "*batch N"], Float[Array, "*batch N"]]:
+        N, U, zeros = self.features, inputs.shape[-1], nn.initializers.zeros
+        gates_recurrent = self.kernel("gates_recurrent_kernel", self.recurrent_init, (carry.shape[-1], 2 * N))
+        gates_input = self.kernel("gates_input_kernel", self.input_init, (U, 2 * N))
+        gates_bias = self.param("gates_bias", zeros, (2 * N,))
+        candidate_recurrent = self.kernel("candidate_recurrent_kernel", self.recurrent_init, (N, N))
+        candidate_input = self.kernel("candidate_input_kernel", self.input_init, (U, N))
+        candidate_bias = self.param("candidate_bias", zeros, (N,))
+
+        reset, update = jnp.split(carry @ gates_recurrent + inputs @ gates_input + gates_bias, 2, axis=-1)
+        reset, update = nn.sigmoid(reset), nn.sigmoid(update + self.update_bias)
+        candidate = self.activate((reset * carry) @ candidate_recurrent + inputs @ candidate_input + candidate_bias)
+        carry = update * carry + (1 - update) * candidate
+        return carry, carry
+
+
+class ContinuousRNNCell(_Cell):
+    """A leaky continuous-time rate network, τ dx/dt = −x + φ(x) W_rec + u W_in + b + noise, by Euler steps of dt.
+
+    With α = dt/τ:  x' = (1 − α) x + α (φ(x) W_rec + u W_in + b) + √(2α) σ ξ,  ξ ~ N(0, 1);  the output is φ(x').
+    Without recurrent weights the noise gives x the stationary variance σ² / (1 − α/2), so that σ keeps its meaning
+    when dt changes (Song, Yang & Wang 2016, doi:10.1371/journal.pcbi.1004792).
+    """
+
+    features: int
+    """Number of units N."""
+    tau: float = 0.1
+    """Time constant τ [s]."""
+    dt: float = 0.01
+    """Euler step [s], at most tau."""
+    noise: float = 0.0
+    """σ, the standard deviation that the noise alone would give a unit. Drawn from the rng stream `noise`."""
+    activation: str = "tanh"
+    """Name of φ in `flax.linen`."""
+    recurrent_init: WeightInit = 1.0
+    """Of W_rec [N, N]; a number g is N(0, g²/N), chaotic for g > 1 (Sompolinsky, Crisanti & Sommers 1988)."""
+    input_init: WeightInit = 1.0
+    """Of W_in [U, N]; a number g is N(0, g²/U)."""
+    bias_init: float = 0.0
+    """Initial value of b [N]."""
+    deterministic: bool = False
+    """True switches the noise off."""
+
+    def __post_init__(self):
+        super().__post_init__()
+        if not 0 < self.dt <= self.tau:
+            raise ValueError(f"dt must lie in (0, tau = {self.tau}] s for stable Euler steps, got {self.dt}")
+        if self.noise < 0:
+            raise ValueError(f"noise is a standard deviation and cannot be negative, got {self.noise}")
+
+    @nn.compact
+    def __call__(
+        self, carry: Float[Array, "*batch N"], inputs: Float[Array, "*batch U"]
+    ) -> tuple[Float[Array, "*batch N"], Float[Array, "*batch N"]]:
+        input_kernel = self.kernel("input_kernel", self.input_init, (inputs.shape[-1], self.features))
+        recurrent_kernel = self.kernel("recurrent_kernel", self.recurrent_init, (carry.shape[-1], self.features))
+        bias = self.param("bias", nn.initializers.constant(self.bias_init), (self.features,))
+        alpha = self.dt / self.tau
+        drive = self.activate(carry) @ recurrent_kernel + inputs @ input_kernel + bias
+        carry = (1 - alpha) * carry + alpha * drive
+        if self.noise > 0 and not self.deterministic:
+            noise = jax.random.normal(self.make_rng("noise"), carry.shape, carry.dtype)
+            carry = carry + (2 * alpha) ** 0.5 * self.noise * noise
+        return carry, self.activate(carry)

@@ -1,0 +1,69 @@
+"""The way from a trained model to analysis: its step function."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import flax.linen as nn
+import jax
+from jaxtyping import Array, Float
+
+from ctd_models.configuration import deterministic
+
+
+class _Step:
+    """`(variables, bound inputs, state, inputs) -> next state` of a module, or of the part of it named by `path`.
+
+    Equal models give equal objects, so that a compiled analysis is reused when only the variables change.
+    """
+
+    def __init__(self, model: nn.Module, path: tuple[str, ...]):
+        self.model, self.path = model, path
+
+    def __call__(self, variables, bound, state, inputs=None):
+        def advance(module, state, inputs):
+            for name in self.path:
+                module = getattr(module, name)
+            step = getattr(module, "step", module)  # a bare cell is its own step
+            return step(state, inputs)[0]
+
+        inputs = bound if inputs is None else inputs
+        return self.model.apply(variables, state, inputs, method=advance)
+
+    def __eq__(self, other):
+        return isinstance(other, _Step) and (self.model, self.path) == (other.model, other.path)
+
+    def __hash__(self):
+        return hash((self.model, self.path))
+
+
+def step_function(
+    model: nn.Module,
+    variables: Mapping[str, Any],
+    *,
+    part: str | None = None,
+    inputs: Float[Array, "U"] | None = None,
+) -> Callable[..., Any]:
+    """The dynamical system of a trained model, `F(state, inputs) -> next state`.
+
+    F is pure, unbatched and deterministic: noise and dropout are switched off. It is a JAX pytree that carries the
+    variables, so that a function compiled for it is reused for other variables of the same model.
+
+    Args:
+        model: a module with a method `step(state, inputs) -> (state, output)`, or a recurrent cell.
+        variables: Flax's whole dictionary, `{"params": …}` and any other collections.
+        part: name of a submodule that steps, such as "generator"; dots reach deeper.
+        inputs: [U] if given, it is bound, and the result is `F(state)`.
+
+    Raises:
+        AttributeError: the model (or its part) has no step.
+        TypeError: `variables` is not Flax's whole dictionary of collections.
+    """
+    if not isinstance(variables, Mapping) or not all(isinstance(value, Mapping) for value in variables.values()):
+        raise TypeError("variables must be Flax's whole dictionary of collections, such as {'params': {...}}")
+    path = tuple(part.split(".")) if part else ()
+    if not path and not hasattr(model, "step") and not isinstance(model, nn.RNNCellBase):
+        raise AttributeError(
+            f"{type(model).__name__} has no method step(state, inputs) -> (state, output): add one, or name the "
+            "submodule that has it by part="
+        )
+    return jax.tree_util.Partial(_Step(deterministic(model), path), variables, inputs)

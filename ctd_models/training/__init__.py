@@ -1,0 +1,18 @@
+"""The shared trainer: any module, any loss, any Optax optimizer; checkpoints by Orbax."""
+
+from ctd_models.training.checkpoints import Checkpoint, CheckpointError, load_checkpoint, read_checkpoint
+from ctd_models.training.losses import mean_squared_error
+from ctd_models.training.state import FitResult, NonFiniteLossError, TrainState
+from ctd_models.training.trainer import Trainer
+
+__all__ = [
+    "Checkpoint",
+    "CheckpointError",
+    "FitResult",
+    "NonFiniteLossError",
+    "TrainState",
+    "Trainer",
+    "load_checkpoint",
+    "mean_squared_error",
+    "read_checkpoint",
+]

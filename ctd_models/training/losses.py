@@ -1,0 +1,69 @@
+"""Losses of the trainer's form, `loss(variables, batch, rngs, step, training) -> (scalar, metrics)`."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array, Float
+
+from ctd_models.configuration import deterministic
+from ctd_models.tasks import Trials
+
+Loss = Callable[[Any, Any, dict[str, jax.Array], Any, bool], tuple[jax.Array, dict[str, jax.Array]]]
+"""`loss(variables, batch, rngs, step, training)` → (scalar, metrics).
+
+`variables` is Flax's whole dictionary, `rngs` has a key for each stream (`dropout`, `sample`, `noise`), `step` counts
+from 0 and drives schedules, `training` is a Python bool: False in validation.
+"""
+
+
+def as_trials(batch: Any) -> Trials:
+    """`Trials` of a batch given as such, as a mapping with the keys inputs, targets and perhaps mask, or as a tuple."""
+    if isinstance(batch, Trials):
+        return batch
+    if isinstance(batch, Mapping):
+        inputs, targets, mask = batch["inputs"], batch["targets"], batch.get("mask")
+    else:
+        inputs, targets, *rest = batch
+        mask = rest[0] if rest else None
+    return Trials(inputs, targets, jnp.ones((*targets.shape[:-1], 1)) if mask is None else mask)
+
+
+def masked_mean(values: Float[Array, "B T O"], mask: Float[Array, "B T _"]) -> Float[Array, ""]:
+    """Mean of `values`, weighted by `mask` [B, T, 1] or [B, T, O]."""
+    mask = jnp.broadcast_to(mask, values.shape)
+    return (values * mask).sum() / mask.sum()
+
+
+def mean_squared_error(model: nn.Module, l2: float = 0.0) -> Loss:
+    """Masked mean squared error of `model.apply(variables, inputs).outputs`, plus l2 · ‖params‖².
+
+    ‖params‖² is the sum of squares of all parameters. Batches are `Trials`, or mappings or tuples of the same things
+    (without a mask, every step counts). Noise and dropout are off in validation.
+
+    Metrics:
+        mse: the error without the penalty.
+
+    Raises:
+        ValueError: targets or mask do not have the shape of the network's outputs.
+    """
+    if l2 < 0:
+        raise ValueError(f"l2 cannot be negative, got {l2}")
+    quiet = deterministic(model)
+
+    def loss(variables, batch, rngs, step, training):
+        del step
+        trials = as_trials(batch)
+        outputs = (model if training else quiet).apply(variables, trials.inputs, rngs=rngs).outputs
+        if outputs.shape != trials.targets.shape:
+            raise ValueError(f"targets have shape {trials.targets.shape}, the outputs of the network {outputs.shape}")
+        if trials.mask.shape not in (outputs.shape, (*outputs.shape[:-1], 1)):
+            raise ValueError(f"the mask has shape {trials.mask.shape}, expected {(*outputs.shape[:-1], 1)}")
+        mse = masked_mean((outputs - trials.targets) ** 2, trials.mask)
+        penalty = l2 * optax.tree.norm(variables["params"], squared=True) if l2 else 0.0
+        return mse + penalty, {"mse": mse}
+
+    return loss
