@@ -3,6 +3,8 @@
 They run under `flax.linen.RNN` and under our `RecurrentNetwork`. States may carry any number of leading batch axes.
 """
 
+from typing import Any
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -31,7 +33,7 @@ class _Cell(nn.RNNCellBase):
                 raise ValueError(f"{type(self).__name__} expected {what} with {expected} features, got {shape[0]}")
         return self.param(name, as_initializer(init), shape)
 
-    def activate(self, x: Float[Array, "..."]) -> Float[Array, "..."]:
+    def activate(self, x: Float[Any, "..."]) -> Float[Array, "..."]:
         """The nonlinearity. Override it to change it."""
         return getattr(nn, self.activation)(x)
 
@@ -63,7 +65,7 @@ class VanillaRNNCell(_Cell):
 
     @nn.compact
     def __call__(
-        self, carry: Float[Array, "*batch N"], inputs: Float[Array, "*batch U"]
+        self, carry: Float[Any, "*batch N"], inputs: Float[Any, "*batch U"]
     ) -> tuple[Float[Array, "*batch N"], Float[Array, "*batch N"]]:
         input_kernel = self.kernel("input_kernel", self.input_init, (inputs.shape[-1], self.features))
         recurrent_kernel = self.kernel("recurrent_kernel", self.recurrent_init, (carry.shape[-1], self.features))
@@ -97,7 +99,7 @@ class GRUCell(_Cell):
 
     @nn.compact
     def __call__(
-        self, carry: Float[Array, "*batch N"], inputs: Float[Array, "*batch U"]
+        self, carry: Float[Any, "*batch N"], inputs: Float[Any, "*batch U"]
     ) -> tuple[Float[Array, "*batch N"], Float[Array, "*batch N"]]:
         N, U, zeros = self.features, inputs.shape[-1], nn.initializers.zeros
         gates_recurrent = self.kernel("gates_recurrent_kernel", self.recurrent_init, (carry.shape[-1], 2 * N))
@@ -150,7 +152,7 @@ class ContinuousRNNCell(_Cell):
 
     @nn.compact
     def __call__(
-        self, carry: Float[Array, "*batch N"], inputs: Float[Array, "*batch U"]
+        self, carry: Float[Any, "*batch N"], inputs: Float[Any, "*batch U"]
     ) -> tuple[Float[Array, "*batch N"], Float[Array, "*batch N"]]:
         input_kernel = self.kernel("input_kernel", self.input_init, (inputs.shape[-1], self.features))
         recurrent_kernel = self.kernel("recurrent_kernel", self.recurrent_init, (carry.shape[-1], self.features))

@@ -1,6 +1,6 @@
 """Recurrent networks: a cell, a learned initial state and a linear readout, unrolled over time by one compiled scan."""
 
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, no_type_check
 
 import flax.linen as nn
 import jax
@@ -50,7 +50,7 @@ class _Recurrent(nn.Module):
         """
         return jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (*batch_shape, *leaf.shape)), self.start())
 
-    def step(self, state: Any, inputs: Float[Array, "*batch U"]) -> tuple[Any, Float[Array, "*batch O"]]:
+    def step(self, state: Any, inputs: Float[Any, "*batch U"]) -> tuple[Any, Float[Array, "*batch O"]]:
         """One step, (state [*batch, N], inputs [*batch, U]) → (next state [*batch, N], output [*batch, O]).
 
         The whole network is this function, repeated: override it to change the network.
@@ -58,6 +58,7 @@ class _Recurrent(nn.Module):
         state, features = self.cell(state, inputs)
         return state, self.readout(features)
 
+    @no_type_check  # it checks its arguments itself
     def __call__(self, inputs: Float[Array, "B T U"], initial_state: Any = None) -> Trajectory:
         """Runs the network over `inputs`, from `initial_state` ([B, N] or one [N] for all; None: the learned one).
 

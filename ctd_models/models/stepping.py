@@ -1,7 +1,7 @@
 """The way from a trained model to analysis: its step function."""
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, no_type_check
 
 import flax.linen as nn
 import jax
@@ -36,6 +36,7 @@ class _Step:
         return hash((self.model, self.path))
 
 
+@no_type_check  # it checks its arguments itself
 def step_function(
     model: nn.Module,
     variables: Mapping[str, Any],

@@ -77,8 +77,8 @@ class CheckpointWriter:
     Saving is asynchronous: leaving the context waits until everything is on disk.
     """
 
-    def __init__(self, directory: str | os.PathLike, model: nn.Module):
-        self.directory = Path(directory).absolute()
+    def __init__(self, directory: str | os.PathLike, model: nn.Module, data: str = ""):
+        self.directory, self.data = Path(directory).absolute(), data
         self.model_config = to_config(model)
         _make_writable(self.directory)
         best = BestN(get_metric_fn=_metric, n=1, reverse=True, keep_checkpoints_without_metrics=False)
@@ -114,6 +114,7 @@ class CheckpointWriter:
             "model": self.model_config,
             "step": step,
             METRIC: metric,
+            "data": self.data,
             "source": source_state,
             "versions": {"ctd_models": __version__}
             | {name: metadata.version(name) for name in ("jax", "flax", "optax", "orbax-checkpoint")},
@@ -139,7 +140,8 @@ class CheckpointWriter:
         """(state, state of the batch source) of the latest checkpoint, in the form of `template`.
 
         Raises:
-            CheckpointError: the checkpoint is of another model, optimizer, selection of parameters or key, or is damaged.
+            CheckpointError: the checkpoint is of another model, data, optimizer, selection of parameters or key, or is
+                damaged.
         """
         step, where = self.latest_step, self.directory
         config = _restore(self._manager, where, step, config=ocp.args.JsonRestore())["config"]
@@ -147,6 +149,11 @@ class CheckpointWriter:
             raise CheckpointError(
                 f"{where} holds a checkpoint of another model: {_difference(config['model'], self.model_config)}; "
                 "choose another checkpoint_dir, or delete this one"
+            )
+        if config["data"] != self.data:
+            raise CheckpointError(
+                f"{where} holds a run on other data ({config['data']}, here {self.data}): choose another checkpoint_dir, "
+                "or delete this one"
             )
         items = {name: _as_numpy(self._manager, where, step, name) for name in ("variables", "training")}
         restored = _restore(self._manager, where, step, **items)

@@ -95,9 +95,9 @@ def one_step(
 
 
 def many_steps(step: Callable[..., Any], capacity: int) -> Callable[..., Any]:
-    """`run(state, arrays, n)`: up to n ≤ capacity steps in one compiled loop, whatever n; it stops at the first step that is not finite.
+    """`run(state, arrays, n)`: up to n ≤ capacity steps in one compiled loop, whatever n.
 
-    Returns (state, metrics [capacity], number of steps taken, whether all were finite).
+    It stops at the first step that is not finite. Returns (state, metrics [capacity], number of steps taken, whether all were finite).
     """
 
     def run(state, arrays, n):

@@ -4,6 +4,8 @@ A compiled source makes its batches inside the compiled training step; a host so
 """
 
 import base64
+import dataclasses
+import hashlib
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Protocol, runtime_checkable
 
@@ -32,6 +34,7 @@ class TaskSource:
     def __init__(self, task: Task, batch_size: int | None):
         self.task, self.batch_size = task, batch_size or DEFAULT_BATCH_SIZE
         self.static = ("task", _hashable(task), self.batch_size)
+        self.fingerprint = f"task {_describe(task)}, batch size {self.batch_size}"
 
     def batch(self, arrays: Any, key: PRNGKeyArray, step: Array) -> Any:
         """The batch of one step."""
@@ -51,15 +54,16 @@ class ArraySource:
 
     compiled = True
 
-    def __init__(self, data: Any, batch_size: int | None, what: str = "data"):
+    def __init__(self, data: Any, batch_size: int | None, what: str = "data", at_most: bool = False):
         data = jax.tree.map(np.asarray, data)
         check_arrays(data, what)
         self.num_trials = len(jax.tree.leaves(data)[0])
-        if batch_size is not None and batch_size > self.num_trials:
+        if batch_size is not None and batch_size > self.num_trials and not at_most:
             raise ValueError(f"batch_size is {batch_size}, but {what} holds only {self.num_trials} trials")
-        self.batch_size = batch_size or min(DEFAULT_BATCH_SIZE, self.num_trials)
+        self.batch_size = min(batch_size or DEFAULT_BATCH_SIZE, self.num_trials)
         self.arrays = jax.device_put(data)
         self.static = ("arrays", self.num_trials, self.batch_size)
+        self.fingerprint = f"arrays {_digest(data)}, batch size {self.batch_size}"
 
     def batch(self, arrays: Any, key: PRNGKeyArray, step: Array) -> Any:
         """The batch of one step."""
@@ -83,6 +87,7 @@ class HostSource:
     compiled = False
     arrays = ()
     static = ("host",)
+    fingerprint = "batches from the host"
 
     def __init__(self, data: Any):
         self._function = data if callable(data) and not isinstance(data, Iterator) else None
@@ -155,8 +160,11 @@ class HostSource:
 Source = TaskSource | ArraySource | HostSource
 
 
-def as_source(data: Any, batch_size: int | None, what: str = "data") -> Source:
-    """The source that `data` describes: a task, a batch source on the host, or else a pytree of arrays."""
+def as_source(data: Any, batch_size: int | None, what: str = "data", at_most: bool = False) -> Source:
+    """The source that `data` describes: a task, a batch source on the host, or else a pytree of arrays.
+
+    With `at_most`, arrays of fewer trials than `batch_size` are one smaller batch.
+    """
     if batch_size is not None and batch_size < 1:
         raise ValueError(f"batch_size must be at least 1, got {batch_size}")
     if isinstance(data, Task):
@@ -166,7 +174,7 @@ def as_source(data: Any, batch_size: int | None, what: str = "data") -> Source:
         return HostSource(data)
     if data is None or not jax.tree.leaves(data):
         raise TypeError(f"{what} must be a task, arrays, a function step -> batch or an iterator, got {data!r}")
-    return ArraySource(data, batch_size, what)
+    return ArraySource(data, batch_size, what, at_most)
 
 
 def check_arrays(data: Any, what: str) -> None:
@@ -218,6 +226,19 @@ def shuffled(key: PRNGKeyArray, positions: Int[Array, "B"], size: int) -> Int[Ar
         permute(positions.astype(jnp.uint32)),
     )
     return inside.astype(jnp.int32)
+
+
+def _digest(data: Any) -> str:
+    """A short name for the contents of arrays."""
+    digest = hashlib.sha256()
+    for path, array in jax.tree_util.tree_leaves_with_path(data):
+        digest.update(f"{jax.tree_util.keystr(path)} {array.shape} {array.dtype}".encode())
+        digest.update(np.ascontiguousarray(array).data)
+    return digest.hexdigest()[:16]
+
+
+def _describe(task: Any) -> str:
+    return repr(task) if dataclasses.is_dataclass(task) else type(task).__name__
 
 
 def _hashable(task: Any) -> Any:

@@ -3,7 +3,6 @@
 from collections.abc import Iterator
 from typing import Any
 
-import jax
 import numpy as np
 from flax import struct
 
@@ -11,13 +10,13 @@ from flax import struct
 class TrainState(struct.PyTreeNode):
     """Everything that one training step turns into the next."""
 
-    step: jax.Array
+    step: Any
     """Steps taken so far (int32)."""
     variables: dict[str, Any]
     """Flax's whole dictionary: "params" and any other collections."""
     optimizer_state: Any
     """State of the Optax optimizer, for the trainable parameters only."""
-    key_data: jax.Array
+    key_data: Any
     """The key that `fit` was given, as integers; every step's randomness is folded from it and the step."""
 
 

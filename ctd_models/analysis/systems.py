@@ -1,0 +1,195 @@
+"""A user's step function, brought into the one form that analysis works on: flat states, in a chosen precision."""
+
+import contextlib
+import dataclasses
+import json
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+KINDS = ("map", "flow")
+
+
+@dataclasses.dataclass(frozen=True)
+class Structure:
+    """How a state that is a pytree of arrays lies in one flat vector of `size` entries."""
+
+    treedef: Any
+    shapes: tuple[tuple[int, ...], ...]
+
+    @classmethod
+    def of(cls, state: Any) -> "Structure":
+        """The structure of one state (not a batch)."""
+        leaves, treedef = jax.tree.flatten(state)
+        return cls(treedef, tuple(np.shape(leaf) for leaf in leaves))
+
+    @property
+    def size(self) -> int:
+        """Entries of the flat vector."""
+        return sum(int(np.prod(shape)) for shape in self.shapes)
+
+    def ravel(self, state: Any) -> Float[Array, "d"]:
+        """The flat vector of a state, inside JAX."""
+        return jnp.concatenate([leaf.reshape(-1) for leaf in jax.tree.leaves(state)])
+
+    def ravel_batch(self, states: Any, dtype: Any) -> Float[np.ndarray, "n d"]:
+        """Flat vectors of n states, as NumPy."""
+        leaves = [np.asarray(leaf, dtype) for leaf in jax.tree.leaves(states)]
+        return np.concatenate([leaf.reshape(len(leaf), -1) for leaf in leaves], axis=1)
+
+    def unravel(self, flat: Float[Any, "*batch d"]) -> Any:
+        """The state, or the batch of states, of flat vectors."""
+        ends = np.cumsum([int(np.prod(shape)) for shape in self.shapes])[:-1]
+        parts = jnp.split(flat, ends, axis=-1) if isinstance(flat, jax.Array) else np.split(flat, ends, axis=-1)
+        leaves = [part.reshape(*flat.shape[:-1], *shape) for part, shape in zip(parts, self.shapes, strict=True)]
+        return jax.tree.unflatten(self.treedef, leaves)
+
+    def to_json(self) -> str:
+        """The structure as text; nested tuples, lists and dictionaries are kept, other containers become tuples."""
+
+        def describe(node):
+            if isinstance(node, dict):
+                return {key: describe(value) for key, value in node.items()}
+            if isinstance(node, list):
+                return ["list", *(describe(value) for value in node)]
+            if isinstance(node, _Leaf):
+                return ["array", *node.shape]
+            return ["tuple", *(describe(value) for value in node)]
+
+        leaves = [_Leaf(shape) for shape in self.shapes]
+        return json.dumps(describe(jax.tree.unflatten(self.treedef, leaves)))
+
+    @classmethod
+    def from_json(cls, text: str) -> "Structure":
+        """The inverse of `to_json`."""
+
+        def build(node):
+            if isinstance(node, dict):
+                return {key: build(value) for key, value in node.items()}
+            kind, *rest = node
+            if kind == "array":
+                return np.empty(rest)
+            items = [build(value) for value in rest]
+            return items if kind == "list" else tuple(items)
+
+        return cls.of(build(json.loads(text)))
+
+
+@dataclasses.dataclass(frozen=True)
+class _Leaf:
+    shape: tuple[int, ...]
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class System:
+    """A dynamical system on flat states: a JAX pytree, so that compiled analyses are shared by equal functions."""
+
+    function: Any
+    structure: Structure = dataclasses.field(metadata={"static": True})
+    flow: bool = dataclasses.field(metadata={"static": True})
+    has_inputs: bool = dataclasses.field(metadata={"static": True})
+
+    def step(self, state: Float[Array, "d"], inputs: Float[Array, "U"]) -> Float[Array, "d"]:
+        """F(state, inputs), flat."""
+        state = self.structure.unravel(state)
+        return self.structure.ravel(self.function(state, inputs) if self.has_inputs else self.function(state))
+
+    def residual(self, state: Float[Array, "d"], inputs: Float[Array, "U"]) -> Float[Array, "d"]:
+        """What vanishes at a fixed point: F(h, x) − h of a map, f(h, x) of a flow."""
+        return self.step(state, inputs) - (0 if self.flow else state)
+
+    def speed(self, state: Float[Array, "d"], inputs: Float[Array, "U"]) -> Float[Array, ""]:
+        """q = ½ ‖residual‖²."""
+        return 0.5 * (self.residual(state, inputs) ** 2).sum()
+
+
+def precision(dtype: Any) -> contextlib.AbstractContextManager:
+    """A context in which JAX computes in `dtype`, without a global flag."""
+    dtype = np.dtype(dtype)
+    if dtype == np.float64:
+        return jax.enable_x64(True)
+    if dtype == np.float32:
+        return contextlib.nullcontext()
+    raise ValueError(f"dtype must be float64 or float32, got {dtype}")
+
+
+def prepare(
+    function: Callable[..., Any], states: Any, inputs: Any, *, kind: str, dtype: Any, what: str = "candidates"
+) -> tuple[System, Float[np.ndarray, "n d"], Float[np.ndarray, "n U"]]:
+    """(system, flat states, inputs of each state) after every check that needs no compilation.
+
+    Without inputs U is 0.
+
+    Raises:
+        ValueError: shapes that do not fit, NaN or infinite values (with the index), an unknown kind.
+        TypeError: the function changes the shape or the dtype of its state.
+    """
+    if kind not in KINDS:
+        raise ValueError(f"kind must be one of {KINDS}, got {kind!r}")
+    leaves = jax.tree.leaves(states)
+    if not leaves or any(np.ndim(leaf) < 1 for leaf in leaves) or len({len(leaf) for leaf in leaves}) > 1:
+        shapes = [np.shape(leaf) for leaf in leaves]
+        raise ValueError(f"expected {what} [n, d], or a pytree of arrays [n, ...] with one n, got shapes {shapes}")
+    if not hasattr(states, "treedef") and len(leaves) == 1 and np.ndim(leaves[0]) != 2 and states is leaves[0]:
+        raise ValueError(f"expected {what} [n, d], got shape {np.shape(states)}")
+    if len(leaves[0]) == 0:
+        raise ValueError(f"there are no {what}")
+    structure = Structure.of(jax.tree.map(lambda leaf: np.asarray(leaf)[0], states))
+    flat = structure.ravel_batch(states, dtype)
+    _check_finite(flat, what)
+    rows = _input_rows(inputs, len(flat), dtype)
+    system = System(_as_pytree(function), structure, kind == "flow", inputs is not None)
+    _check_function(system, flat[0], rows[0], dtype)
+    return system, flat, rows
+
+
+def _input_rows(inputs: Any, count: int, dtype: Any) -> Float[np.ndarray, "n U"]:
+    if inputs is None:
+        return np.zeros((count, 0), dtype)
+    inputs = np.asarray(inputs, dtype)
+    if inputs.ndim == 1:
+        inputs = np.broadcast_to(inputs, (count, len(inputs)))
+    if inputs.ndim != 2 or len(inputs) != count:
+        raise ValueError(f"expected inputs [U] or, one per state, [{count}, U], got shape {inputs.shape}")
+    _check_finite(inputs, "inputs")
+    return inputs
+
+
+def _check_finite(values: Float[np.ndarray, "n d"], what: str) -> None:
+    if not np.isfinite(values).all():
+        row, column = (int(i) for i in np.argwhere(~np.isfinite(values))[0])
+        raise ValueError(f"{what} hold {values[row, column]} at index ({row}, {column})")
+
+
+def _check_function(system: System, state: np.ndarray, inputs: np.ndarray, dtype: Any) -> None:
+    arguments = (system.structure.unravel(state), inputs) if system.has_inputs else (system.structure.unravel(state),)
+    with precision(dtype):
+        given = jax.eval_shape(lambda *a: a[0], *arguments)
+        result = jax.eval_shape(system.function, *arguments)
+    if jax.tree.structure(result) != jax.tree.structure(given):
+        raise TypeError(f"the step function takes a state {given} and returns {result}: it must return the next state")
+    for before, after in zip(jax.tree.leaves(given), jax.tree.leaves(result), strict=True):
+        if before.shape != after.shape:
+            raise TypeError(f"the step function takes a state of shape {before.shape} and returns {after.shape}")
+        if before.dtype != after.dtype:
+            raise TypeError(
+                f"the step function takes a state of {before.dtype} and returns {after.dtype}: let it compute in the "
+                f"precision of its state, or pass dtype=np.{after.dtype}"
+            )
+
+
+def _as_pytree(function: Callable[..., Any]) -> Any:
+    """`function` itself where it is a pytree of arrays, such as a `step_function`; otherwise a constant one."""
+    leaves = jax.tree.leaves(function)
+    if leaves != [function] and all(isinstance(leaf, (jax.Array, np.ndarray)) for leaf in leaves):
+        return function
+    try:
+        hash(function)
+    except TypeError:
+        return jax.tree_util.Partial(lambda *arguments: function(*arguments))
+    return jax.tree_util.Partial(function)

@@ -1,0 +1,44 @@
+import os
+from pathlib import Path
+
+import jax
+import jaxtyping
+import pytest
+
+# The shapes in the package's signatures are checked at run time by beartype; functions that check their own arguments,
+# with better messages, opt out. This must come before the package is imported.
+jaxtyping.install_import_hook("ctd_models", "beartype.beartype")
+
+
+@pytest.fixture(scope="session")
+def data_folder() -> Path:
+    """The optional folder of data sets; tests that need it are skipped where it is absent."""
+    folder = Path(os.environ.get("CTD_DATA", Path(__file__).resolve().parents[2] / "shared" / "data"))
+    if not folder.is_dir():
+        pytest.skip(f"no data folder at {folder}; set CTD_DATA to it")
+    return folder
+
+
+class CompilationCounter:
+    """Counts what XLA compiles while it is a context."""
+
+    def __init__(self):
+        self.count = 0
+        self._counting = False
+        jax.monitoring.register_event_duration_secs_listener(self._listen)
+
+    def _listen(self, event, duration, **_):
+        if self._counting and event == "/jax/core/compile/backend_compile_duration":
+            self.count += 1
+
+    def __enter__(self):
+        self.count, self._counting = 0, True
+        return self
+
+    def __exit__(self, *_):
+        self._counting = False
+
+
+@pytest.fixture(scope="session")
+def compilations() -> CompilationCounter:
+    return CompilationCounter()
