@@ -25,8 +25,8 @@ class Settings:
     """Peak of the cosine schedule."""
     l2: float = 2e-5
     """Weight of the sum of squared parameters in the loss."""
-    tolerance: float = 1e-6
-    """Largest speed q of a slow point."""
+    tolerance: float = 5e-5
+    """Largest speed q of a slow point; the tutorial's strictest."""
     num_candidates: int = 2_000
     """States to search from."""
     seed: int = 0
@@ -68,7 +68,7 @@ def main(settings: Settings) -> dict[str, float]:
     F = step_function(model, variables)
     visited = np.asarray(trajectory.states).reshape(-1, settings.hidden_size)
     candidates = np.random.default_rng(settings.seed).choice(visited, settings.num_candidates, replace=False)
-    points = find_fixed_points(F, candidates, jnp.zeros(1), tolerance=settings.tolerance)
+    points = find_fixed_points(F, candidates, jnp.zeros(1), tolerance=settings.tolerance, bounds=(-1, 1))
     points.save(settings.out / "fixed_points.h5")
     points = linearize(F, points, dt=task.dt)
     print(points)

@@ -26,6 +26,7 @@ def find_fixed_points(
     max_iterations: int | None = None,
     unique_distance: float = 1e-3,
     outlier_factor: float | None = 10.0,
+    bounds: tuple[float, float] | None = None,
     dtype: Any = np.float64,
     progress: bool | None = None,
 ) -> FixedPoints:
@@ -47,12 +48,14 @@ def find_fixed_points(
         unique_distance: points whose [state, input] are closer than this (Euclidean) are one, kept at its slowest.
         outlier_factor: points farther from the candidates' centroid than this many times the candidates' mean distance
             are dropped; None keeps all.
+        bounds: (low, high) that no entry of a state can leave, such as (-1, 1) of a GRU; points outside are dropped: the
+            saturated gates there can make q tiny where nothing stands still. None: no bounds.
         dtype: precision of the search. Weights in float32 are promoted; no global flag is needed.
         progress: show a progress bar; None: only on a terminal.
 
     Returns:
         The unique points. Candidates that did not make it are in `dropped`, by reason: "not_converged" (iterations used
-        up), "stalled" (no step lowered q any more), "not_finite", "outlier", "duplicate".
+        up), "stalled" (no step lowered q any more), "not_finite", "outlier", "out_of_bounds", "duplicate".
 
     Raises:
         ValueError, TypeError: arguments that do not fit, before anything is compiled.
@@ -61,6 +64,8 @@ def find_fixed_points(
         raise ValueError(f"unique_distance must be positive, got {unique_distance}")
     if outlier_factor is not None and not outlier_factor > 0:
         raise ValueError(f"outlier_factor must be positive or None, got {outlier_factor}")
+    if bounds is not None and not bounds[0] < bounds[1]:
+        raise ValueError(f"bounds must be (low, high), got {bounds}")
     if tolerance is None:
         tolerance = 1e-20 if np.dtype(dtype) == np.float64 else 1e-12
     if not tolerance > 0:
@@ -80,7 +85,11 @@ def find_fixed_points(
     outlier = kept & (outlier_factor is not None) & (spread > 0)
     outlier &= np.linalg.norm(solution.states - centre, axis=1) > (outlier_factor or 0) * spread
     dropped["outlier"] = np.flatnonzero(outlier)
-    kept = np.flatnonzero(kept & ~outlier)
+    outside = np.zeros(len(states), bool)
+    if bounds is not None:
+        outside = kept & ~outlier & ((solution.states < bounds[0]) | (solution.states > bounds[1])).any(axis=1)
+    dropped["out_of_bounds"] = np.flatnonzero(outside)
+    kept = np.flatnonzero(kept & ~outlier & ~outside)
     stands_for = _merge(np.concatenate([solution.states, rows], axis=1)[kept], speeds[kept], unique_distance)
     unique, hits = np.unique(stands_for, return_counts=True)
     dropped["duplicate"] = np.delete(kept, unique)

@@ -143,6 +143,9 @@ class FixedPoints:
                 "  stability: "
                 + ", ".join(f"{c:,} {names[k] if k < 2 else f'with {k} unstable modes'}" for k, c in counts)
             )
-        if self.dropped:
-            lines.append("  dropped: " + ", ".join(f"{len(i):,} {reason}" for reason, i in self.dropped.items()))
+        lost = [
+            f"{len(indices):,} {reason.replace('_', ' ')}" for reason, indices in self.dropped.items() if len(indices)
+        ]
+        if lost:
+            lines.append("  dropped candidates: " + ", ".join(lost))
         return "\n".join(lines)

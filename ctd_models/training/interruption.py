@@ -39,6 +39,8 @@ class Interruption:
         signal.signal(number, self._previous[number])
 
     def deliver(self) -> None:
-        """Restores the handlers that were there before and raises the signal again."""
+        """Raises the signal again, for the handlers that were there before. If they return, watching goes on."""
+        number, self._received = self._received, None
         self.__exit__()
-        signal.raise_signal(self._received)
+        signal.raise_signal(number)
+        self.__enter__()

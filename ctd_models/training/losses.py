@@ -32,7 +32,7 @@ def as_trials(batch: Any) -> Trials:
     return Trials(inputs, targets, jnp.ones((*targets.shape[:-1], 1)) if mask is None else mask)
 
 
-def masked_mean(values: Float[Array, "B T O"], mask: Float[Array, "B T _"]) -> Float[Array, ""]:
+def masked_mean(values: Float[Any, "B T O"], mask: Float[Any, "B T _"]) -> Float[Array, ""]:
     """Mean of `values`, weighted by `mask` [B, T, 1] or [B, T, O]."""
     mask = jnp.broadcast_to(mask, values.shape)
     return (values * mask).sum() / mask.sum()

@@ -1,7 +1,7 @@
 """The compiled programs of training: begin, train for some steps, validate."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -61,6 +61,24 @@ def fresh_state(optimizer: optax.GradientTransformation, variables: Any, names: 
     return TrainState(jnp.int32(0), variables, optimizer.init(trainable), jax.random.key_data(key))
 
 
+def check_loss(loss: Loss, variables: Any, batch: Any, key: PRNGKeyArray, training: bool) -> None:
+    """Traces the loss on the shapes of a batch, without compiling.
+
+    Raises:
+        TypeError: the loss does not return (scalar, mapping of scalars). What the loss itself raises passes through.
+    """
+    result = jax.eval_shape(
+        lambda v, b, k: loss(v, b, streams(k, STREAMS), jnp.int32(0), training), variables, batch, key
+    )
+    if not (isinstance(result, tuple) and len(result) == 2 and isinstance(result[1], Mapping)):
+        raise TypeError(f"the loss must return (scalar, mapping of metrics), it returns {result}")
+    if getattr(result[0], "shape", None) != ():
+        raise TypeError(f"the loss must return (scalar, mapping of metrics), its first value is {result[0]}")
+    for name, metric in result[1].items():
+        if getattr(metric, "shape", None) != ():
+            raise TypeError(f"the loss's metric {name!r} must be a scalar, it is {metric}")
+
+
 def one_step(
     state: TrainState,
     arrays: Any,
@@ -97,7 +115,8 @@ def one_step(
 def many_steps(step: Callable[..., Any], capacity: int) -> Callable[..., Any]:
     """`run(state, arrays, n)`: up to n ≤ capacity steps in one compiled loop, whatever n.
 
-    It stops at the first step that is not finite. Returns (state, metrics [capacity], number of steps taken, whether all were finite).
+    It stops at the first step that is not finite. Returns (state, metrics [capacity], steps taken, whether all were
+    finite).
     """
 
     def run(state, arrays, n):

@@ -15,8 +15,9 @@ from tqdm.auto import tqdm
 from ctd_models.training import programs
 from ctd_models.training.history import History
 from ctd_models.training.interruption import Interruption
+from ctd_models.training.sources import Source
 from ctd_models.training.state import FitResult, NonFiniteLossError, TrainState
-from ctd_models.training.trainable import Trainable, trainable_names
+from ctd_models.training.trainable import Names, Trainable, trainable_names
 
 MAX_STEPS_PER_CALL = 1000
 SECONDS_PER_CALL = 1.0
@@ -29,7 +30,7 @@ class Run:
         self.trainer, self.source, self.checks, self.num_steps = trainer, source, checks, num_steps
         self.callbacks, self.key, self.given = callbacks, key, variables
         self.impl = jax.random.key_impl(key)
-        self.names = self._trainable_names(trainable)
+        self.names = self._checked_names(trainable)
         self.compiled_before = self._compile_seconds()
         self.train_seconds = 0.0
         self.seconds_per_step: float | None = None
@@ -50,13 +51,22 @@ class Run:
     def _arrays(self) -> Any:
         return self.source.arrays if self.source.compiled else self._first_batch()
 
-    def _trainable_names(self, trainable: Trainable):
-        shapes = self.given
-        if shapes is None:
-            shapes = jax.eval_shape(self._initialize, self.key, self._arrays())
-        if "params" not in shapes:
-            raise ValueError(f"the variables have no collection 'params' to train, only {sorted(shapes)}")
-        return trainable_names(shapes["params"], trainable)
+    def _checked_names(self, trainable: Trainable) -> Names:
+        """Names of the trainable parameters, after a dry run of the loss that shows what does not fit."""
+        variables = self.given
+        if variables is None:
+            variables = jax.eval_shape(self._initialize, self.key, self._arrays())
+        if "params" not in variables:
+            raise ValueError(f"the variables have no collection 'params' to train, only {sorted(variables)}")
+        for source, training in ((self.source, True), (self.checks, False)):
+            if source is not None:
+                programs.check_loss(self.trainer.loss, variables, self._batch_shapes(source), self.key, training)
+        return trainable_names(variables["params"], trainable)
+
+    def _batch_shapes(self, source: Source) -> Any:
+        if not source.compiled:
+            return source.first()
+        return jax.eval_shape(source.batch, source.arrays, self.key, np.int32(0))
 
     def _begin(self) -> TrainState:
         """The state before the first step, by one compiled program."""

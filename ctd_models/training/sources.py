@@ -169,10 +169,10 @@ def as_source(data: Any, batch_size: int | None, what: str = "data", at_most: bo
         raise ValueError(f"batch_size must be at least 1, got {batch_size}")
     if isinstance(data, Task):
         return TaskSource(data, batch_size)
-    is_arrays = isinstance(data, (Mapping, tuple, list)) or hasattr(data, "shape")
+    is_arrays = isinstance(data, (Mapping, tuple, list)) or np.ndim(data) > 0
     if not is_arrays and (callable(data) or isinstance(data, Iterable)):
         return HostSource(data)
-    if data is None or not jax.tree.leaves(data):
+    if not is_arrays or not jax.tree.leaves(data):
         raise TypeError(f"{what} must be a task, arrays, a function step -> batch or an iterator, got {data!r}")
     return ArraySource(data, batch_size, what, at_most)
 

@@ -3,7 +3,7 @@
 import dataclasses
 import os
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, no_type_check
 
 import flax.linen as nn
 import jax
@@ -73,6 +73,7 @@ class Trainer:
         self.optimizer = optax.with_extra_args_support(self.optimizer)
         self._programs: dict[Any, programs.Program] = {}
 
+    @no_type_check  # it checks its arguments itself
     def fit(
         self,
         data: Any,
@@ -129,7 +130,7 @@ class Trainer:
         return self._programs[cache_key]
 
 
-def _check_arguments(num_steps: int, key: PRNGKeyArray, variables: Any) -> None:
+def _check_arguments(num_steps: Any, key: Any, variables: Any) -> None:
     if isinstance(num_steps, bool) or not isinstance(num_steps, (int, np.integer)) or num_steps < 1:
         raise ValueError(f"num_steps must be an integer of at least 1, got {num_steps!r}")
     if not (hasattr(key, "dtype") and jnp.issubdtype(key.dtype, jax.dtypes.prng_key) and key.shape == ()):

@@ -1,0 +1,44 @@
+"""The squared error against NumPy."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from ctd_models import VanillaRNN
+from ctd_models.tasks import BinaryDecision
+from ctd_models.training import mean_squared_error
+
+MODEL = VanillaRNN(5, 1)
+TRIALS = BinaryDecision(num_steps=4).sample(jax.random.key(0), 6)
+VARIABLES = MODEL.init(jax.random.key(1), TRIALS.inputs)
+
+
+def test_masked_error_and_penalty():
+    outputs = np.asarray(MODEL.apply(VARIABLES, TRIALS.inputs).outputs)
+    error = ((outputs[:, -1] - np.asarray(TRIALS.targets)[:, -1]) ** 2).mean()
+    norm = sum((np.asarray(p) ** 2).sum() for p in jax.tree.leaves(VARIABLES))
+    loss, metrics = mean_squared_error(MODEL, l2=0.01)(VARIABLES, TRIALS, {}, 0, True)
+    assert float(metrics["mse"]) == pytest.approx(error, rel=1e-5)
+    assert float(loss) == pytest.approx(error + 0.01 * norm, rel=1e-5)
+
+
+def test_a_mask_of_each_output_weighs_each_output():
+    model = VanillaRNN(5, 2)
+    variables = model.init(jax.random.key(1), TRIALS.inputs)
+    targets = jnp.zeros((6, 4, 2))
+    mask = jnp.zeros((6, 4, 2)).at[2, 1, 0].set(3.0).at[0, 0, 1].set(1.0)
+    outputs = np.asarray(model.apply(variables, TRIALS.inputs).outputs)
+    expected = (3 * outputs[2, 1, 0] ** 2 + outputs[0, 0, 1] ** 2) / 4
+    loss, _ = mean_squared_error(model)(variables, (TRIALS.inputs, targets, mask), {}, 0, True)
+    assert float(loss) == pytest.approx(expected, rel=1e-5)
+
+
+def test_bad_shapes():
+    loss = mean_squared_error(MODEL)
+    with pytest.raises(ValueError, match=r"targets have shape \(6, 3, 1\), the outputs of the network \(6, 4, 1\)"):
+        loss(VARIABLES, TRIALS._replace(targets=TRIALS.targets[:, :3]), {}, 0, True)
+    with pytest.raises(ValueError, match=r"the mask has shape \(6, 4\), expected \(6, 4, 1\)"):
+        loss(VARIABLES, TRIALS._replace(mask=TRIALS.mask[..., 0]), {}, 0, True)
+    with pytest.raises(ValueError, match="l2 cannot be negative"):
+        mean_squared_error(MODEL, l2=-1.0)
