@@ -5,7 +5,9 @@ as plain JSON values and `from_config` builds an equal module, so a checkpoint c
 was made. No code travels: only classes that are already imported are rebuilt.
 """
 
+import contextlib
 import dataclasses
+import importlib
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -47,10 +49,13 @@ def find_class(name: str) -> type:
     Raises:
         ValueError: no imported class has this name.
     """
+    module, _, qualname = name.partition(":")
+    if module.split(".")[0] == __package__:
+        with contextlib.suppress(ImportError):
+            importlib.import_module(module)  # our own classes need no import by the user
     registered = {class_name(cls): cls for root in (nn.Module, Configurable) for cls in _subclasses(root)}
     if name in registered:
         return registered[name]
-    module, _, qualname = name.partition(":")
     same_name = [cls for other, cls in registered.items() if other.partition(":")[2] == qualname]
     moved = [cls for cls in same_name if "__main__" in (module, cls.__module__)]
     if len(moved) == 1:

@@ -1,7 +1,6 @@
 """The search for fixed and slow points (Sussillo & Barak 2013, doi:10.1162/NECO_a_00409)."""
 
 from collections.abc import Callable
-from functools import partial
 from typing import Any, no_type_check
 
 import jax
@@ -77,7 +76,7 @@ def find_fixed_points(
         spread = np.linalg.norm(states - centre, axis=1).mean()
         limits = Limits(tolerance, 0.5 * spread or 1.0)
         solution = solve(solver, system, states, rows, limits, progress)
-        speeds = speeds_of(system, solution.states, rows)
+        speeds = np.asarray(_speeds(system, solution.states, rows))
 
     reasons = {"not_converged": EXHAUSTED, "stalled": STALLED, "not_finite": NON_FINITE}
     dropped = {reason: np.flatnonzero(solution.status == status) for reason, status in reasons.items()}
@@ -109,14 +108,9 @@ def find_fixed_points(
     )
 
 
-@partial(jax.jit, donate_argnums=())
+@jax.jit
 def _speeds(system: System, states: Float[Array, "n d"], inputs: Float[Array, "n U"]) -> Float[Array, "n"]:
     return jax.vmap(system.speed)(states, inputs)
-
-
-def speeds_of(system: System, states: Float[np.ndarray, "n d"], inputs: Float[np.ndarray, "n U"]) -> np.ndarray:
-    """q of each state."""
-    return np.asarray(_speeds(system, states, inputs))
 
 
 def _merge(points: Float[np.ndarray, "n d"], speeds: Float[np.ndarray, "n"], distance: float) -> np.ndarray:

@@ -8,7 +8,6 @@ import jax
 import numpy as np
 from jaxtyping import Array, Complex, Float
 
-from ctd_models.analysis.fixed_points import speeds_of
 from ctd_models.analysis.points import FixedPoints
 from ctd_models.analysis.solvers import POOL_ENTRIES
 from ctd_models.analysis.systems import System, precision, prepare
@@ -54,8 +53,7 @@ def linearize(
         kind, states = kind or "map", points
     with precision(dtype):
         system, flat, rows = prepare(F, states, inputs, kind=kind, dtype=dtype, what="points")
-        jacobians, input_jacobians = _in_chunks(system, flat, rows)
-        speeds = speeds_of(system, flat, rows)
+        jacobians, input_jacobians, speeds = _in_chunks(system, flat, rows)
     eigenvalues, right, left = eigendecomposition(jacobians, kind)
     growing = eigenvalues.real > 0 if kind == "flow" else np.abs(eigenvalues) > 1
     if given is None:
@@ -101,21 +99,22 @@ def _inverses(matrices: Complex[np.ndarray, "n d d"]) -> Complex[np.ndarray, "n 
 
 
 @jax.jit
-def _jacobians(system: System, states: Float[Array, "n d"], inputs: Float[Array, "n U"]):
-    return jax.vmap(jax.jacfwd(system.step, argnums=(0, 1)))(states, inputs)
+def _derivatives(system: System, states: Float[Array, "n d"], inputs: Float[Array, "n U"]):
+    jacobians = jax.vmap(jax.jacfwd(system.step, argnums=(0, 1)))(states, inputs)
+    return *jacobians, jax.vmap(system.speed)(states, inputs)
 
 
-def _in_chunks(system: System, states: np.ndarray, inputs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Jacobians to state and input, in batches of a few fixed sizes so that other numbers of points compile nothing."""
+def _in_chunks(system: System, states: np.ndarray, inputs: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """(Jacobians to state, to input, speeds), in batches of few sizes so that other numbers of points compile nothing."""
     count, size = states.shape
     room = max(1, POOL_ENTRIES // (size * (size + inputs.shape[1])))
     batch = min(room, 1 << (count - 1).bit_length())
     parts = []
     for start in range(0, count, batch):
         chosen = np.minimum(np.arange(start, start + batch), count - 1)
-        parts.append(jax.device_get(_jacobians(system, states[chosen], inputs[chosen])))
-    state_parts, input_parts = zip(*parts, strict=True)
-    return np.concatenate(state_parts)[:count], np.concatenate(input_parts)[:count]
+        parts.append(jax.device_get(_derivatives(system, states[chosen], inputs[chosen])))
+    jacobians, input_jacobians, speeds = (np.concatenate(part)[:count] for part in zip(*parts, strict=True))
+    return jacobians, input_jacobians, speeds
 
 
 def _empty(points: FixedPoints, inputs: Any, dt: float | None) -> FixedPoints:

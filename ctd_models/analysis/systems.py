@@ -45,7 +45,7 @@ class Structure:
         """The state, or the batch of states, of flat vectors."""
         ends = np.cumsum([int(np.prod(shape)) for shape in self.shapes])[:-1]
         parts = jnp.split(flat, ends, axis=-1) if isinstance(flat, jax.Array) else np.split(flat, ends, axis=-1)
-        leaves = [part.reshape(*flat.shape[:-1], *shape) for part, shape in zip(parts, self.shapes, strict=True)]
+        leaves = [part.reshape((*flat.shape[:-1], *shape)) for part, shape in zip(parts, self.shapes, strict=True)]
         return jax.tree.unflatten(self.treedef, leaves)
 
     def to_json(self) -> str:
@@ -186,7 +186,7 @@ def _check_function(system: System, state: np.ndarray, inputs: np.ndarray, dtype
 def _as_pytree(function: Callable[..., Any]) -> Any:
     """`function` itself where it is a pytree of arrays, such as a `step_function`; otherwise a constant one."""
     leaves = jax.tree.leaves(function)
-    if leaves != [function] and all(isinstance(leaf, (jax.Array, np.ndarray)) for leaf in leaves):
+    if leaves != [function] and all(isinstance(leaf, (jax.Array, np.ndarray, np.generic)) for leaf in leaves):
         return function
     try:
         hash(function)

@@ -89,7 +89,7 @@ class CheckpointWriter:
                 preservation_policy=AnyPreservationPolicy([LatestN(1), best]),
                 cleanup_tmp_directories=True,
             )
-            self._manager = ocp.CheckpointManager(self.directory, options=options, item_handlers=_handlers())
+            self._manager = _manager_of(self.directory, options)
 
     def __enter__(self) -> "CheckpointWriter":
         return self
@@ -175,22 +175,25 @@ def _open(directory: str | os.PathLike) -> Iterator[ocp.CheckpointManager]:
     directory = Path(directory).absolute()
     if not directory.is_dir():
         raise CheckpointError(f"there is no checkpoint directory {directory}")
-    with _quiet():
-        options = ocp.CheckpointManagerOptions(read_only=True)
-        with ocp.CheckpointManager(directory, options=options, item_handlers=_handlers()) as manager:
-            yield manager
+    with _quiet(), _manager_of(directory, ocp.CheckpointManagerOptions(read_only=True)) as manager:
+        yield manager
 
 
-def _metric(metrics: dict[str, float]) -> float:
-    return metrics[METRIC]
-
-
-def _handlers() -> dict[str, ocp.CheckpointHandler]:
-    return {
+def _manager_of(directory: Path, options: ocp.CheckpointManagerOptions) -> ocp.CheckpointManager:
+    """Orbax's manager of a directory, which reads what is there."""
+    handlers = {
         "variables": ocp.PyTreeCheckpointHandler(),
         "training": ocp.PyTreeCheckpointHandler(),
         "config": ocp.JsonCheckpointHandler(),
     }
+    try:
+        return ocp.CheckpointManager(directory, options=options, item_handlers=handlers)
+    except Exception as error:
+        raise CheckpointError(f"the checkpoints in {directory} are damaged and cannot be read ({error})") from error
+
+
+def _metric(metrics: dict[str, float]) -> float:
+    return metrics[METRIC]
 
 
 def _resolve(manager: ocp.CheckpointManager, directory: str | os.PathLike, step: int | str | None) -> int:

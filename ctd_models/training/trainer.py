@@ -108,6 +108,8 @@ class Trainer:
             CheckpointError: the directory cannot be used, or holds another run.
         """
         _check_arguments(num_steps, key, variables)
+        if checkpoint_dir is not None:
+            to_config(self.model)  # what cannot be written is said before training
         source = as_source(data, self.batch_size)
         checks = None if validation is None else as_source(validation, self.batch_size, "validation", at_most=True)
         if isinstance(checks, HostSource):
@@ -116,7 +118,6 @@ class Trainer:
         run = Run(self, source, checks, num_steps, key, variables, trainable, callbacks)
         if checkpoint_dir is None:
             return run.finish(None)
-        to_config(self.model)  # what cannot be written is said before training
         from ctd_models.training.checkpoints import CheckpointWriter
 
         with CheckpointWriter(checkpoint_dir, self.model, source.fingerprint) as writer:

@@ -262,7 +262,7 @@ def test_an_infinite_gradient_stops_as_well():
         return distance, {}  # its gradient at 0 is NaN, its value is not
 
     zeros = jax.tree.map(jnp.zeros_like, MODEL.init(jax.random.key(1), jnp.zeros((1, 5, 1))))
-    with pytest.raises(NonFiniteLossError, match="step 1: the loss is 0.0 and the norm of its gradient nan"):
+    with pytest.raises(NonFiniteLossError, match=r"step 1: the loss is 0.0 and the norm of its gradient nan"):
         trainer(loss=loss).fit(TASK, 5, KEY, variables=zeros)
 
 
