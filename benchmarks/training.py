@@ -19,7 +19,7 @@ class Settings:
     rounds: int = 7
     """Rounds, in each of which every variant runs once."""
     steps: int = 200
-    """Training steps of one run of a variant."""
+    """Training steps of one run of a variant, at most 1000."""
     compile_rounds: int = 3
     """Fresh trainers whose compilation is timed."""
     networks: tuple[Literal["rnn", "gru"], ...] = ("rnn", "gru")

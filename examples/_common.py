@@ -1,12 +1,14 @@
 """What all examples share: where data lie, and how results are written."""
 
+import dataclasses
 import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    import numpy as np
     import optax
     from matplotlib.figure import Figure
 
@@ -56,6 +58,37 @@ def save_figure(figure: "Figure", out: Path, name: str) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=150, bbox_inches="tight")
     return path
+
+
+def remember(settings: Any) -> None:
+    """Writes `settings.json` into `settings.out`, the folder of the run that these settings describe.
+
+    Raises:
+        SystemExit: the folder holds a run with other settings, which its checkpoints would silently bring back.
+    """
+    fields = {name: value for name, value in dataclasses.asdict(settings).items() if name != "out"}
+    path = settings.out / "settings.json"
+    if path.exists() and (before := json.loads(path.read_text())) != fields:
+        changed = [
+            f"{name} {before.get(name)}, now {value}" for name, value in fields.items() if before.get(name) != value
+        ]
+        raise SystemExit(f"{settings.out} holds another run ({'; '.join(changed)}): choose another --out, or delete it")
+    settings.out.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(fields, indent=2) + "\n")
+
+
+def training_times(result: Any) -> dict[str, float]:
+    """Times of a `FitResult`; none where the checkpoint was complete already."""
+    if not result.train_steps:
+        return {}
+    per_100_steps = 100 * result.train_seconds / result.train_steps
+    return {"train_seconds_per_100_steps": per_100_steps, "compile_seconds": result.compile_seconds}
+
+
+def readout(states: "np.ndarray", variables: Mapping[str, Any]) -> "np.ndarray":
+    """What a recurrent network with one output reads out of flat states [n, N]: [n]."""
+    weights = variables["params"]["readout"]
+    return states @ weights["kernel"][:, 0] + weights["bias"][0]
 
 
 def adam(

@@ -49,6 +49,7 @@ def main(settings: Settings) -> dict[str, float]:
     if settings.quick:
         settings = dataclasses.replace(settings, num_steps=500, num_candidates=200)
     train_key, eval_key = jax.random.split(jax.random.key(settings.seed))
+    common.remember(settings)
 
     # Train
     task = BinaryDecision()
@@ -80,17 +81,14 @@ def main(settings: Settings) -> dict[str, float]:
         "num_fixed_points": len(points),
         "max_speed": float(points.speeds.max()),
         "top_eigenvalue_median": float(np.median(np.abs(points.eigenvalues[:, 0]))),
+        **common.training_times(result),
     }
-    if result.train_steps:  # none where the checkpoint was complete already
-        results["train_seconds_per_100_steps"] = 100 * result.train_seconds / result.train_steps
-        results["compile_seconds"] = result.compile_seconds
     common.write_results(settings.out, results)
     return results
 
 
 def draw(out, task, history, variables, trials, trajectory, points) -> None:
     import _common as common
-    import numpy as np
 
     from ctd_models.plots import plot_eigenvalues, plot_fixed_points, plot_history, plot_trials, plot_units
 
@@ -99,8 +97,7 @@ def draw(out, task, history, variables, trials, trajectory, points) -> None:
     common.save_figure(plot_history(history, "mse").figure, out, "loss")
     common.save_figure(plot_eigenvalues(points.eigenvalues[:: max(1, len(points) // 20)]).figure, out, "eigenvalues")
 
-    readout = {name: np.asarray(value) for name, value in variables["params"]["readout"].items()}
-    values = points.states @ readout["kernel"][:, 0] + readout["bias"][0]
+    values = common.readout(points.states, variables)
     axes = plot_fixed_points(points, values, trajectories=trajectory.states[:8], label="readout at the slow point")
     common.save_figure(axes.figure, out, "fixed_points")
 

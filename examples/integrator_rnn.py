@@ -51,6 +51,7 @@ def main(settings: Settings) -> dict[str, float]:
     if settings.quick:
         settings = dataclasses.replace(settings, num_steps=1_000, num_candidates=200, num_trials=512)
     init_key, train_key, eval_key, data_key = jax.random.split(jax.random.key(settings.seed), 4)
+    common.remember(settings)
 
     # Train
     task = Integration()
@@ -67,7 +68,6 @@ def main(settings: Settings) -> dict[str, float]:
     model, variables = load_checkpoint(folder, "best")
     trials = sample(eval_key, 20_000)
     trajectory = jax.jit(model.apply)(variables, trials.inputs)
-    eval_mse = jnp.mean((trajectory.outputs - trials.targets) ** 2)
 
     # The line attractor: slow points at zero input, and their modes
     F = step_function(model, variables)
@@ -82,15 +82,13 @@ def main(settings: Settings) -> dict[str, float]:
         write_lfads_data(settings.out / "integrator.h5", model, variables, task, settings.num_trials, data_key)
     draw(settings.out, task, result.history, before, variables, trials, trajectory, points)
     results = {
-        "eval_mse": float(eval_mse),
+        "eval_mse": float(jnp.mean((trajectory.outputs - trials.targets) ** 2)),
         "num_fixed_points": len(points),
         "max_speed": float(points.speeds.max()),
         "top_eigenvalue_median": float(np.median(np.abs(points.eigenvalues[:, 0]))),
         "second_eigenvalue_median": float(np.median(np.abs(points.eigenvalues[:, 1]))),
+        **common.training_times(result),
     }
-    if result.train_steps:  # none where the checkpoint was complete already
-        results["train_seconds_per_100_steps"] = 100 * result.train_seconds / result.train_steps
-        results["compile_seconds"] = result.compile_seconds
     common.write_results(settings.out, results)
     return results
 
@@ -136,7 +134,6 @@ def draw(out, task, history, before, variables, trials, trajectory, points) -> N
     common.save_figure(plot_trials(trials.inputs, trials.targets, trajectory.outputs, task.dt), out, "trials")
     common.save_figure(plot_units(trajectory.states[0], task.dt).figure, out, "hidden_units")
     common.save_figure(plot_history(history, "mse").figure, out, "loss")
-
     figure, axes = plt.subplots(1, 2, figsize=(8, 4.4), layout="constrained", sharex=True, sharey=True)
     for panel, title, v in ((axes[0], "before training", before), (axes[1], "after training", variables)):
         weights = np.asarray(v["params"]["cell"]["recurrent_kernel"])
@@ -144,9 +141,7 @@ def draw(out, task, history, before, variables, trials, trajectory, points) -> N
         panel.set_title(title)
     plot_eigenvalues(points.eigenvalues[len(points) // 2], axes=axes[1], color="C3", label="Jacobian at a slow point")
     common.save_figure(figure, out, "eigenvalues")
-
-    readout = {name: np.asarray(value) for name, value in variables["params"]["readout"].items()}
-    values = points.states @ readout["kernel"][:, 0] + readout["bias"][0]
+    values = common.readout(points.states, variables)
     axes = plot_fixed_points(points, values, trajectories=trajectory.states[:8], label="readout at the slow point")
     common.save_figure(axes.figure, out, "fixed_points")
 

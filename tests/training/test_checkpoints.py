@@ -164,7 +164,8 @@ import sys
 from ctd_models.tasks import Integration
 from ctd_models.training import mean_squared_error
 model = RecurrentNetwork(MyCell(4), 1)
-Trainer(model, mean_squared_error(model), optax.adam(1e-2)).fit(Integration(4), 2, jax.random.key(0), checkpoint_dir=sys.argv[1])
+trainer = Trainer(model, mean_squared_error(model), optax.adam(1e-2))
+trainer.fit(Integration(4), 2, jax.random.key(0), checkpoint_dir=sys.argv[1])
 """
 )
 
@@ -249,7 +250,7 @@ def test_a_truncated_checkpoint_is_named(copy):
         file.write_bytes(content)
     assert failures >= 3
     shutil.rmtree(copy / "6" / "variables")
-    with pytest.raises(CheckpointError, match="checkpoint 6 in .* is damaged or incomplete"):
+    with pytest.raises(CheckpointError, match=r"checkpoint 6 in .* is damaged or incomplete"):
         load_checkpoint(copy)
 
 
