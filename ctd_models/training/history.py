@@ -16,8 +16,9 @@ class History:
     A resumed run starts from the lines up to its checkpoint, so that file and history are those of an uninterrupted run.
     """
 
-    def __init__(self, directory: Path | None, up_to_step: int = 0):
-        self._columns: dict[str, list[float]] = {}
+    def __init__(self, directory: Path | None, up_to_step: int = 0, tensorboard: bool = False):
+        self._columns: dict[str, list[float | int]] = {}
+        self._board = _tensorboard_writer(directory, up_to_step) if tensorboard else None
         self._path = directory / FILE_NAME if directory else None
         if self._path is None:
             return
@@ -48,6 +49,12 @@ class History:
         if self._path is not None:
             with self._path.open("a") as file:
                 file.writelines(json.dumps(row) + "\n" for row in rows)
+        if self._board is not None:
+            for row in rows:
+                step = row.get("step", row.get("validation/step"))
+                for name in row.keys() - {"step", "validation/step"}:
+                    self._board.add_scalar(name, row[name], step)
+            self._board.flush()
 
     def _remember(self, row: dict[str, Any]) -> None:
         for name, value in row.items():
@@ -57,9 +64,18 @@ class History:
         """Metric name → array of its values."""
         return {name: np.asarray(values) for name, values in self._columns.items()}
 
-    def column(self, name: str) -> list[float]:
+    def column(self, name: str) -> list[float | int]:
         """The values of one metric so far."""
         return self._columns.get(name, [])
+
+
+def _tensorboard_writer(directory: Path, up_to_step: int) -> Any:
+    """A writer of event files into the folder `tensorboard`; later steps of a killed run disappear from view."""
+    try:
+        from tensorboardX import SummaryWriter
+    except ImportError as error:
+        raise ImportError('tensorboard=True needs tensorboardX: pip install "ctd_models[tensorboard]"') from error
+    return SummaryWriter(os.fspath(directory / "tensorboard"), purge_step=up_to_step + 1)
 
 
 def _shortest(value: Any) -> float:

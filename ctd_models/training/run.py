@@ -133,7 +133,7 @@ class Run:
         first_step = step = int(state.step)
         if step > self.num_steps:
             raise ValueError(f"{writer.directory} holds {step} steps already, more than num_steps = {self.num_steps}")
-        history = History(writer.directory if writer else None, up_to_step=step)
+        history = History(writer.directory if writer else None, step, self.trainer.tensorboard)
         progress = tqdm(
             total=self.num_steps,
             initial=step,
@@ -204,6 +204,12 @@ class Run:
         metrics = self._validate(state)
         if self.trainer.monitor not in metrics:
             raise ValueError(f"monitor is {self.trainer.monitor!r}, the validation metrics are {sorted(metrics)}")
+        if not np.isfinite(metrics[self.trainer.monitor]):
+            raise NonFiniteLossError(
+                f"the validation metric {self.trainer.monitor!r} is {metrics[self.trainer.monitor]} at step {step}",
+                step,
+                state,
+            )
         history.append_validation(step, metrics)
         progress.set_postfix(loss=f"{history.column('loss')[-1]:.3g}", validation=f"{metrics['loss']:.3g}")
         for callback in self.callbacks:

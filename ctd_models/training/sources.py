@@ -63,7 +63,11 @@ class ArraySource:
         self.batch_size = min(batch_size or DEFAULT_BATCH_SIZE, self.num_trials)
         self.arrays = jax.device_put(data)
         self.static = ("arrays", self.num_trials, self.batch_size)
-        self.fingerprint = f"arrays {_digest(data)}, batch size {self.batch_size}"
+
+    @property
+    def fingerprint(self) -> str:
+        """What tells these data from others."""
+        return f"arrays {_digest(jax.device_get(self.arrays))}, batch size {self.batch_size}"
 
     def batch(self, arrays: Any, key: PRNGKeyArray, step: Array) -> Any:
         """The batch of one step."""

@@ -55,6 +55,8 @@ class Trainer:
     loop: str = "scan"
     """"scan": many steps in one compiled loop. "step": one compiled step a call, same results, faster where a backend is
     slow in nested loops."""
+    tensorboard: bool = False
+    """Also write metrics for TensorBoard, into `checkpoint_dir/tensorboard` (needs the extra `tensorboard`)."""
     progress: bool | None = None
     """Show a progress bar; None: only on a terminal."""
 
@@ -108,6 +110,8 @@ class Trainer:
             CheckpointError: the directory cannot be used, or holds another run.
         """
         _check_arguments(num_steps, key, variables)
+        if checkpoint_dir is None and self.tensorboard:
+            raise ValueError("tensorboard=True needs a checkpoint_dir to write to")
         if checkpoint_dir is not None:
             to_config(self.model)  # what cannot be written is said before training
         source = as_source(data, self.batch_size)

@@ -13,7 +13,7 @@ import pytest
 
 from ctd_models import ContinuousRNNCell, RecurrentNetwork, Trainer, VanillaRNN, load_checkpoint
 from ctd_models.tasks import Integration, Trials
-from ctd_models.training import NonFiniteLossError, mean_squared_error
+from ctd_models.training import NonFiniteLossError, mean_squared_error, read_checkpoint
 
 TASK = Integration(num_steps=5)
 MODEL = VanillaRNN(6, 1)
@@ -267,21 +267,63 @@ def test_an_infinite_gradient_stops_as_well():
 
 
 def test_sigterm_saves_before_leaving(tmp_path):
+    """The signal comes in the middle of a run; what was there before handles it once the state is saved."""
+
     def terminate(step, variables, metrics):
         if step == 10:
             os.kill(os.getpid(), signal.SIGTERM)
 
+    def leave(*_):
+        raise SystemExit(3)
+
+    rarely = trainer(checkpoint_every=1000)
+    previous = signal.signal(signal.SIGTERM, leave)
+    try:
+        with pytest.raises(SystemExit):
+            rarely.fit(TASK, 20, KEY, checkpoint_dir=tmp_path, validation=TASK, callbacks=[terminate])
+        assert signal.getsignal(signal.SIGTERM) is leave
+    finally:
+        signal.signal(signal.SIGTERM, previous)
+    assert read_checkpoint(tmp_path).step == 10
+    rest = rarely.fit(TASK, 20, KEY, checkpoint_dir=tmp_path, validation=TASK)
+    assert rest.train_steps == 10
+    leaves_equal(rest.variables, rarely.fit(TASK, 20, KEY).variables)
+
+
+def test_training_goes_on_when_the_handler_of_a_signal_returns(tmp_path):
     caught = []
     previous = signal.signal(signal.SIGTERM, lambda *_: caught.append(True))
     try:
-        handled = trainer(checkpoint_every=1000)
-        handled.fit(TASK, 20, KEY, checkpoint_dir=tmp_path, validation=TASK, callbacks=[terminate])
+        for _ in range(2):
+            result = trainer().fit(
+                TASK,
+                20,
+                KEY,
+                checkpoint_dir=tmp_path / str(len(caught)),
+                validation=TASK,
+                callbacks=[lambda *_: os.kill(os.getpid(), signal.SIGTERM)],
+            )
     finally:
         signal.signal(signal.SIGTERM, previous)
-    assert caught == [True]
-    assert 10 in {int(path.name) for path in tmp_path.iterdir() if path.name.isdigit()} | {10}
-    whole = handled.fit(TASK, 20, KEY)
-    leaves_equal(load_checkpoint(tmp_path)[1], whole.variables)
+    assert len(caught) == 4
+    assert result.train_steps == 20
+
+
+def test_a_non_finite_validation_is_reported(arrays):
+    def loss(variables, batch, rngs, step, training):
+        value, metrics = mean_squared_error(MODEL)(variables, batch, rngs, step, training)
+        return (value if training else value * jnp.inf), metrics
+
+    with pytest.raises(NonFiniteLossError, match="the validation metric 'loss' is inf at step 10"):
+        trainer(loss=loss).fit(TASK, 20, KEY, validation=TASK)
+
+
+def test_tensorboard_gets_the_metrics(tmp_path):
+    trainer(tensorboard=True).fit(TASK, 5, KEY, checkpoint_dir=tmp_path)
+    (events,) = (tmp_path / "tensorboard").iterdir()
+    assert b"gradient_norm" in events.read_bytes()
+    with pytest.raises(ValueError, match="needs a checkpoint_dir"):
+        trainer(tensorboard=True).fit(TASK, 5, KEY)
 
 
 # Bad input, each before anything is compiled --------------------------------------------------------------------------
