@@ -88,6 +88,7 @@ def main(settings: Settings) -> None:
             "eager init, first call [wall s]": [inits[1][1]],
         }
         against += [[name, row, timing.spread(values), verdict(name, row, values)] for row, values in rows.items()]
+    facts["machine"] += f", {timing.load()} at the end"
     body = timing.table(["network", "variant", "wall [ms/step]", "CPU [ms/step]"], speed)
     body += "\n\n" + timing.table(["network", "quantity", "value", "target"], against)
     print(f"\n{body}")

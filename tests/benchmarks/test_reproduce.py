@@ -1,4 +1,4 @@
-"""The benchmarks' tables and records. Nothing here depends on how fast the machine is."""
+"""Tables and records of the benchmarks. Nothing here depends on how fast the machine is."""
 
 import subprocess
 import sys
@@ -135,15 +135,3 @@ def test_the_commit_tells_of_changes(scripts, tmp_path):
     assert timing.commit(tmp_path) == clean != "unknown"
     (tmp_path / "new.py").touch()
     assert timing.commit(tmp_path) == f"{clean}+changes"
-
-
-@pytest.mark.slow
-def test_the_speed_of_training_is_measured():
-    sizes = ["--rounds", "2", "--steps", "2", "--compile-rounds", "1", "--hidden-size", "4", "--batch-size", "2"]
-    command = [sys.executable, str(BENCHMARKS / "training.py"), *sizes, "--num-time-steps", "3"]
-    process = subprocess.run(command, capture_output=True, text=True, timeout=600)
-    assert process.returncode == 0, process.stderr
-    for network in ("rnn", "gru"):
-        for row in ("matrix products", "fraction of floor", "speed-up over Python loop", "compile [CPU s]"):
-            line = next(line for line in process.stdout.splitlines() if line.startswith(f"| {network}     | {row} "))
-            assert float(line.split("|")[3].split()[0]) > 0

@@ -1,5 +1,6 @@
 """Checkpoints: what is kept, what is refused, and that a run survives being killed."""
 
+import functools
 import json
 import os
 import shutil
@@ -24,10 +25,17 @@ KEY = jax.random.key(0)
 OLD = Path(__file__).parent / "checkpoint_format_1"
 
 
-def fit(directory, num_steps=6, model=MODEL, key=KEY, optimizer=None, task=TASK, **arguments):
-    optimizer = optax.adam(1e-2) if optimizer is None else optimizer
-    trainer = Trainer(model, mean_squared_error(model), optimizer, batch_size=8, progress=False, checkpoint_every=4)
-    return trainer.fit(task, num_steps, key, checkpoint_dir=directory, **arguments)
+ADAM = optax.adam(1e-2)
+
+
+@functools.cache
+def trainer(model, optimizer):
+    """One trainer for all runs of a model, so that programs are compiled once."""
+    return Trainer(model, mean_squared_error(model), optimizer, batch_size=8, progress=False, checkpoint_every=4)
+
+
+def fit(directory, num_steps=6, model=MODEL, key=KEY, optimizer=ADAM, task=TASK, **arguments):
+    return trainer(model, optimizer).fit(task, num_steps, key, checkpoint_dir=directory, **arguments)
 
 
 def assert_equal(a, b):

@@ -1,5 +1,7 @@
 """Where batches come from."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -70,7 +72,9 @@ class Resumable:
         self.position = int(state)
 
 
+@functools.cache
 def trainer():
+    """One trainer for all tests, so that programs are compiled once."""
     return Trainer(MODEL, mean_squared_error(MODEL), optax.adam(1e-2), progress=False, checkpoint_every=4)
 
 

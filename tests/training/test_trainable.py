@@ -20,9 +20,11 @@ def flat(variables):
     return {"/".join(k.key for k in path): np.asarray(v) for path, v in jax.tree_util.tree_leaves_with_path(variables)}
 
 
+TRAINER = Trainer(MODEL, mean_squared_error(MODEL), optax.adamw(1e-2), batch_size=8, progress=False)
+
+
 def fit(trainable):
-    trainer = Trainer(MODEL, mean_squared_error(MODEL), optax.adamw(1e-2), batch_size=8, progress=False)
-    return trainer.fit(TASK, 3, KEY, variables=START, trainable=trainable)
+    return TRAINER.fit(TASK, 3, KEY, variables=START, trainable=trainable)
 
 
 @pytest.mark.parametrize(

@@ -20,16 +20,19 @@ MODEL = VanillaRNN(6, 1)
 KEY = jax.random.key(3)
 
 
+DEFAULTS = {
+    "loss": mean_squared_error(MODEL, l2=1e-4),
+    "optimizer": optax.adam(1e-2),
+    "batch_size": 8,
+    "validate_every": 10,
+    "checkpoint_every": 10,
+    "progress": False,
+}
+
+
 def trainer(**fields):
-    settings = {
-        "loss": mean_squared_error(MODEL, l2=1e-4),
-        "optimizer": optax.adam(1e-2),
-        "batch_size": 8,
-        "validate_every": 10,
-        "checkpoint_every": 10,
-        "progress": False,
-    }
-    return Trainer(MODEL, **(settings | fields))
+    """A trainer with programs of its own."""
+    return Trainer(MODEL, **(DEFAULTS | fields))
 
 
 @pytest.fixture(scope="module")
@@ -97,10 +100,11 @@ def test_arrays_compile_three_programs_as_well(arrays, compilations):
     assert compilations.count == 3
 
 
-def test_scan_and_step_loops_agree(arrays):
+def test_scan_and_step_loops_agree(arrays, shared):
+    one_by_one = trainer(loop="step")
     for data in (TASK, arrays):
-        scanned = trainer().fit(data, 12, KEY)
-        stepped = trainer(loop="step").fit(data, 12, KEY)
+        scanned = shared.fit(data, 12, KEY)
+        stepped = one_by_one.fit(data, 12, KEY)
         np.testing.assert_allclose(scanned.history["loss"], stepped.history["loss"], rtol=1e-5)
         assert len(stepped.history["loss"]) == 12
 
@@ -290,12 +294,12 @@ def test_sigterm_saves_before_leaving(tmp_path):
     leaves_equal(rest.variables, rarely.fit(TASK, 20, KEY).variables)
 
 
-def test_training_goes_on_when_the_handler_of_a_signal_returns(tmp_path):
+def test_training_goes_on_when_the_handler_of_a_signal_returns(tmp_path, shared):
     caught = []
     previous = signal.signal(signal.SIGTERM, lambda *_: caught.append(True))
     try:
         for _ in range(2):
-            result = trainer().fit(
+            result = shared.fit(
                 TASK,
                 20,
                 KEY,
