@@ -82,6 +82,7 @@ def check_loss(loss: Loss, variables: Any, batch: Any, key: PRNGKeyArray, traini
 def one_step(
     state: TrainState,
     arrays: Any,
+    alive: Any = True,
     *,
     make_batch: Callable[[Any, PRNGKeyArray, jax.Array], Any],
     loss: Loss,
@@ -89,7 +90,10 @@ def one_step(
     names: Names,
     key_impl: Any,
 ) -> tuple[TrainState, dict[str, jax.Array], jax.Array]:
-    """(next state, metrics, whether loss and gradient were finite; where they were not, the state does not move)."""
+    """(next state, metrics, whether loss and gradient were finite, in this step and, by `alive`, in those before).
+
+    Where they were not, the state does not move.
+    """
     keys = Keys.of(state.key_data, key_impl)
     batch = make_batch(arrays, keys.data, state.step)
     rngs = streams(jax.random.fold_in(keys.loss, state.step), STREAMS)
@@ -101,7 +105,7 @@ def one_step(
     (value, metrics), gradient = jax.value_and_grad(objective, has_aux=True)(trainable)
     updates, optimizer_state = optimizer.update(gradient, state.optimizer_state, trainable, value=value)
     gradient_norm = optax.tree.norm(gradient)
-    finite = jnp.isfinite(value) & jnp.isfinite(gradient_norm)
+    finite = alive & jnp.isfinite(value) & jnp.isfinite(gradient_norm)
     proposal = TrainState(
         state.step + 1,
         {**state.variables, "params": merge(optax.apply_updates(trainable, updates), frozen)},

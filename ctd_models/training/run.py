@@ -98,15 +98,15 @@ class Run:
             return state, {name: np.asarray(values)[: int(taken)] for name, values in records.items()}, bool(finite)
         make_batch = self.source.batch if self.source.compiled else lambda batch, key, step: batch
         train = self.trainer.program("train step", static, self._step(make_batch), donate=True)
-        rows, first = [], int(state.step)
+        rows, first, alive = [], int(state.step), np.bool_(True)
         for i in range(steps):
             arrays = self.source.arrays if self.source.compiled else self.source.next(first + i)
-            state, metrics, finite = train(state, arrays)
-            rows.append((metrics, finite))
+            state, metrics, alive = train(state, arrays, alive)
+            rows.append((metrics, alive))
         rows = jax.device_get(rows)
-        taken = next((i + 1 for i, (_, finite) in enumerate(rows) if not finite), steps)
+        taken = next((i + 1 for i, (_, alive) in enumerate(rows) if not alive), steps)
         metrics = {name: np.asarray([row[0][name] for row in rows[:taken]]) for name in rows[0][0]}
-        return state, metrics, all(finite for _, finite in rows)
+        return state, metrics, bool(rows[-1][1])
 
     def _validate(self, state: TrainState) -> dict[str, float]:
         static = (self.checks.static, self.impl)

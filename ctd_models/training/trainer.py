@@ -129,7 +129,8 @@ class Trainer:
 
     def program(self, name: str, static: Any, function: Callable[..., Any], donate: bool = False) -> programs.Program:
         """The compiled program `name`, made once for each `static` description of what it closes over."""
-        cache_key = (name, static)
+        parts = (self.model, self.loss, self.optimizer, self.init)  # a field may have been set to something else since
+        cache_key = (name, static, *map(id, parts))
         if cache_key not in self._programs:
             self._programs[cache_key] = programs.Program(function, (0,) if donate else ())
         return self._programs[cache_key]

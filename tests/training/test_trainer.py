@@ -217,6 +217,13 @@ def test_smoothing_of_the_monitored_metric(tmp_path):
     assert run._smoothed(history) == [4.0, 3.0, 4.5]
 
 
+def test_a_changed_field_counts():
+    changed = trainer(optimizer=optax.sgd(0.0))
+    first = changed.fit(TASK, 3, KEY)
+    changed.loss = mean_squared_error(MODEL, l2=1.0)
+    assert changed.fit(TASK, 3, KEY).history["loss"][0] > first.history["loss"][0] + 1
+
+
 def test_callbacks_see_validation_and_variables_that_stay_valid(shared):
     seen = []
     shared.fit(TASK, 20, KEY, validation=TASK, callbacks=[lambda *arguments: seen.append(arguments)])
@@ -244,10 +251,11 @@ def exploding(at_step):
     return loss
 
 
-def test_a_non_finite_loss_stops_with_the_step_and_the_last_good_checkpoint(tmp_path):
+@pytest.mark.parametrize("loop", ["scan", "step"])
+def test_a_non_finite_loss_stops_with_the_step_and_the_last_good_checkpoint(tmp_path, loop):
     good = trainer(loss=mean_squared_error(MODEL)).fit(TASK, 16, KEY)
     with pytest.raises(NonFiniteLossError, match=r"step 17: the loss is nan.*checkpoint is step 16 in") as caught:
-        trainer(loss=exploding(16)).fit(TASK, 40, KEY, checkpoint_dir=tmp_path)
+        trainer(loss=exploding(16), loop=loop).fit(TASK, 40, KEY, checkpoint_dir=tmp_path)
     assert caught.value.step == 17
     np.testing.assert_allclose(
         caught.value.state.variables["params"]["readout"]["kernel"],
