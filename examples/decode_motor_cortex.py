@@ -127,7 +127,7 @@ def fixed_points_of_hold(recording, inputs, settings) -> dict[str, float]:
     F = step_function(model, variables)
     settled = settle(F, candidates.states, candidates.inputs, 1_000)  # some of the points attract very slowly
     starts, held = np.concatenate([candidates.states, settled]), np.tile(candidates.inputs, (2, 1))
-    points = linearize(F, find_fixed_points(F, starts, held), dt=recording.bin_width_s)
+    points = linearize(F, find_fixed_points(F, starts, held, bounds=(-1, 1)), dt=recording.bin_width_s)
     points.save(settings.out / "fixed_points.h5")
     direction = np.tile(candidates.conditions, 2)[points.candidate_indices]
     _, forces = model.apply(variables, points.states, points.inputs, method="step")

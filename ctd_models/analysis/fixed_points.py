@@ -47,14 +47,14 @@ def find_fixed_points(
         unique_distance: points whose [state, input] are closer than this (Euclidean) are one, kept at its slowest.
         outlier_factor: points farther from the candidates' centroid than this many times the candidates' mean distance
             are dropped; None keeps all.
-        bounds: (low, high) that no entry of a state can leave, such as (-1, 1) of a GRU; points outside are dropped: the
-            saturated gates there can make q tiny where nothing stands still. None: no bounds.
+        bounds: (low, high) that no entry of a state can leave, such as (-1, 1) of a GRU. The search stays inside: gates
+            saturate outside, where q can be tiny though nothing stands still. None: no bounds.
         dtype: precision of the search. Weights in float32 are promoted; no global flag is needed.
         progress: show a progress bar; None: only on a terminal.
 
     Returns:
         The unique points. Candidates that did not make it are in `dropped`, by reason: "not_converged" (iterations used
-        up), "stalled" (no step lowered q any more), "not_finite", "outlier", "out_of_bounds", "duplicate".
+        up), "stalled" (no step lowered q any more), "not_finite", "outlier", "duplicate".
 
     Raises:
         ValueError, TypeError: arguments that do not fit, before anything is compiled.
@@ -74,7 +74,8 @@ def find_fixed_points(
         system, states, rows = prepare(F, candidates, inputs, kind=kind, dtype=dtype)
         centre = states.mean(axis=0)
         spread = np.linalg.norm(states - centre, axis=1).mean()
-        limits = Limits(tolerance, 0.5 * spread or 1.0)
+        limits = Limits(tolerance, 0.5 * spread or 1.0, *(bounds or ()))
+        states = np.clip(states, limits.low, limits.high)
         solution = solve(solver, system, states, rows, limits, progress)
         speeds = np.asarray(_speeds(system, solution.states, rows))
 
@@ -84,11 +85,7 @@ def find_fixed_points(
     outlier = kept & (outlier_factor is not None) & (spread > 0)
     outlier &= np.linalg.norm(solution.states - centre, axis=1) > (outlier_factor or 0) * spread
     dropped["outlier"] = np.flatnonzero(outlier)
-    outside = np.zeros(len(states), bool)
-    if bounds is not None:
-        outside = kept & ~outlier & ((solution.states < bounds[0]) | (solution.states > bounds[1])).any(axis=1)
-    dropped["out_of_bounds"] = np.flatnonzero(outside)
-    kept = np.flatnonzero(kept & ~outlier & ~outside)
+    kept = np.flatnonzero(kept & ~outlier)
     stands_for = _merge(np.concatenate([solution.states, rows], axis=1)[kept], speeds[kept], unique_distance)
     unique, hits = np.unique(stands_for, return_counts=True)
     dropped["duplicate"] = np.delete(kept, unique)

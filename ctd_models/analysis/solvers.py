@@ -21,12 +21,16 @@ POOL_ENTRIES = 5_000_000  # Jacobian entries in one batch: 500 states of 100 uni
 
 
 class Limits(NamedTuple):
-    """When a state has arrived, and how far it may go at once."""
+    """When a state has arrived, how far it may go at once, and where it may be."""
 
     tolerance: Float[Any, ""]
     """Speed q at which a state stands still."""
     max_step: Float[Any, ""]
     """Largest distance moved in one iteration."""
+    low: Float[Any, ""] = -np.inf
+    """Least value of an entry of the state."""
+    high: Float[Any, ""] = np.inf
+    """Largest value of an entry of the state."""
 
 
 @runtime_checkable
@@ -82,7 +86,7 @@ class LevenbergMarquardt:
         factor = jax.scipy.linalg.cho_factor(curvature + (damping + tiny) * jnp.eye(len(state), dtype=state.dtype))
         step = -jax.scipy.linalg.cho_solve(factor, gradient)
         step = step * jnp.minimum(1.0, limits.max_step / jnp.maximum(jnp.linalg.norm(step), tiny))
-        proposal = state + step
+        proposal = jnp.clip(state + step, limits.low, limits.high)
         new_residual = system.residual(proposal, inputs)
         new_speed = 0.5 * (new_residual**2).sum()
         predicted = -(gradient @ step) - 0.5 * (step @ (curvature @ step))
@@ -116,7 +120,7 @@ class FirstOrder:
         arrived = _within(system, residual, state, limits.tolerance)
         updates, memory = self.optimizer.update(pull(residual)[0], memory, state)
         status = jnp.where(arrived, CONVERGED, jnp.where(jnp.isfinite(residual).all(), ACTIVE, NON_FINITE))
-        return jnp.where(arrived, state, state + updates), memory, status
+        return jnp.where(arrived, state, jnp.clip(state + updates, limits.low, limits.high)), memory, status
 
 
 @dataclasses.dataclass(frozen=True)

@@ -86,7 +86,7 @@ class _Recurrent(nn.Module):
         return trajectory
 
 
-def _broadcast_state(given: Float[Array, "..."], like: Float[Array, "..."]) -> Float[Array, "..."]:
+def _broadcast_state(given: Float[Any, "..."], like: Float[Array, "..."]) -> Float[Array, "..."]:
     given = jnp.asarray(given)
     if given.shape not in (like.shape, like.shape[1:]):
         raise ValueError(f"expected an initial state of shape {like.shape} or {like.shape[1:]}, got {given.shape}")

@@ -178,14 +178,26 @@ def test_dropped_candidates_are_reported():
     assert len(points.dropped["not_converged"]) + len(points.dropped["stalled"]) == 40
     assert "0 of a map in 1 dimensions from 40 candidates" in repr(points)
     assert len(linearize(shifted, points).is_stable) == 0
-    bounded = find_fixed_points(pitchfork, RNG.uniform(-1, 1, size=(100, 1)), bounds=(-0.5, 0.5))
-    np.testing.assert_allclose(bounded.states, [[0.0]], atol=1e-10)
-    assert len(bounded.dropped["out_of_bounds"]) > 10
     far = find_fixed_points(lambda h: h + jnp.sin(h), np.linspace(1.5, 1.6, 20)[:, None], outlier_factor=10.0)
     assert (
         len(far.dropped["outlier"]) + far.hits.sum() + len(far.dropped["stalled"]) + len(far.dropped["not_converged"])
         == 20
     )
+
+
+@pytest.mark.parametrize("method", ["levenberg-marquardt", "adam"])
+def test_the_search_stays_within_bounds(method):
+    """f vanishes at 0.3; outside (-1, 1) its residual decays and lures the search away to where nothing stands still."""
+
+    def decaying(h):
+        return h + (0.3 - h) / (1 + h**4)
+
+    starts = np.linspace(-1, 1, 40)[:, None]
+    free = find_fixed_points(decaying, starts, method=method, tolerance=1e-12, outlier_factor=None)
+    bounded = find_fixed_points(decaying, starts, method=method, tolerance=1e-12, bounds=(-1, 1))
+    assert bounded.hits.sum() >= free.hits[np.abs(free.states[:, 0] - 0.3) < 1e-3].sum()
+    assert bounded.hits.sum() > 20
+    np.testing.assert_allclose(bounded.states, 0.3, atol=1e-5)
 
 
 def test_float32_is_an_option(plane):
