@@ -57,7 +57,12 @@ def find_class(name: str) -> type:
     if name in registered:
         return registered[name]
     same_name = [cls for other, cls in registered.items() if other.partition(":")[2] == qualname]
-    moved = [cls for cls in same_name if "__main__" in (module, cls.__module__)]
+    libraries = (__package__, "flax")  # their classes never stand in for one of the user's
+    moved = [
+        cls
+        for cls in same_name
+        if "__main__" in (module, cls.__module__) and cls.__module__.split(".")[0] not in libraries
+    ]
     if len(moved) == 1:
         return moved[0]
     hint = f"; classes of that name exist in {[cls.__module__ for cls in same_name]}" if same_name else ""

@@ -77,12 +77,14 @@ def remember(settings: Any) -> None:
     path.write_text(json.dumps(fields, indent=2) + "\n")
 
 
-def training_times(result: Any) -> dict[str, float]:
-    """Times of a `FitResult`; none where the checkpoint was complete already."""
-    if not result.train_steps:
-        return {}
-    per_100_steps = 100 * result.train_seconds / result.train_steps
-    return {"train_seconds_per_100_steps": per_100_steps, "compile_seconds": result.compile_seconds}
+def training_times(result: Any, out: Path) -> dict[str, float]:
+    """Times of a `FitResult`, kept in `out`: where the checkpoint was complete already, those of the call before."""
+    path = Path(out) / "training_times.json"
+    if result.train_steps:
+        per_100_steps = 100 * result.train_seconds / result.train_steps
+        times = {"train_seconds_per_100_steps": per_100_steps, "compile_seconds": result.compile_seconds}
+        path.write_text(json.dumps(times) + "\n")
+    return json.loads(path.read_text()) if path.exists() else {}
 
 
 def readout(states: "np.ndarray", variables: Mapping[str, Any]) -> "np.ndarray":

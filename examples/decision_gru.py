@@ -58,6 +58,7 @@ def main(settings: Settings) -> dict[str, float]:
     trainer = Trainer(model, mean_squared_error(model, l2=settings.l2), optimizer, batch_size=128)
     folder = settings.out / "checkpoints"
     result = trainer.fit(task, settings.num_steps, train_key, checkpoint_dir=folder, validation=task)
+    times = common.training_times(result, settings.out)
 
     # Load, and evaluate the decisions of fresh trials
     model, variables = load_checkpoint(folder, "best")
@@ -81,7 +82,7 @@ def main(settings: Settings) -> dict[str, float]:
         "num_fixed_points": len(points),
         "max_speed": float(points.speeds.max()),
         "top_eigenvalue_median": float(np.median(np.abs(points.eigenvalues[:, 0]))),
-        **common.training_times(result),
+        **times,
     }
     common.write_results(settings.out, results)
     return results

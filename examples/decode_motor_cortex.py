@@ -6,7 +6,6 @@ settles while the neurons keep firing at their mean rates of the hold.
 """
 
 import dataclasses
-import shutil
 from pathlib import Path
 
 import _common as common
@@ -18,7 +17,7 @@ class Settings:
     data: str = "adan_day0.h5"
     """HDF5 file of the recording: a path, or a name in the folder of data ($CTD_DATA)."""
     out: Path = Path("results/decode_motor_cortex")
-    """Folder for results, figures and checkpoints; those of an earlier run are replaced."""
+    """Folder for results, figures and checkpoints; a run that was interrupted continues."""
     lag: int = 1
     """Force at the start of bin t is decoded from spikes up to bin t − lag. 1 is causal: bin t only begins there."""
     hold_start: float = 0.5
@@ -48,6 +47,7 @@ def main(settings: Settings) -> dict[str, float]:
     from ctd_models.tasks import Trials
     from ctd_models.training import mean_squared_error
 
+    common.remember(settings)
     num_steps = 200 if settings.quick else settings.num_steps
     recording = load_recording(common.find_data(settings.data), {"force": 2}, require=("condition", "target_xy"))
     spikes, force = recording.spikes, recording.behavior["force"]
@@ -68,7 +68,6 @@ def main(settings: Settings) -> dict[str, float]:
 
     def decode(train, validation, checkpoints):
         """Force of all trials, by the GRU and by ridge regression on smoothed spikes (which is not causal)."""
-        shutil.rmtree(checkpoints, ignore_errors=True)
         data, checks = (Trials(*(array[chosen] for array in trials)) for chosen in (train, validation))
         start = with_statistics(initialize(key, data.inputs[:1]), data.inputs, data.targets)
         trainer.fit(data, num_steps, key, checkpoint_dir=checkpoints, variables=start, validation=checks)

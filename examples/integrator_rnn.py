@@ -61,8 +61,9 @@ def main(settings: Settings) -> dict[str, float]:
     trainer = Trainer(model, mean_squared_error(model, l2=l2), optimizer, batch_size=128)
     sample = jax.jit(task.sample, static_argnums=1)
     before = jax.jit(model.init)(init_key, sample(init_key, 1).inputs)
-    folder = settings.out / "checkpoints"
-    result = trainer.fit(task, settings.num_steps, train_key, checkpoint_dir=folder, variables=before, validation=task)
+    folder, steps = settings.out / "checkpoints", settings.num_steps
+    result = trainer.fit(task, steps, train_key, checkpoint_dir=folder, variables=before, validation=task)
+    times = common.training_times(result, settings.out)
 
     # Load, and evaluate on fresh trials
     model, variables = load_checkpoint(folder, "best")
@@ -87,15 +88,14 @@ def main(settings: Settings) -> dict[str, float]:
         "max_speed": float(points.speeds.max()),
         "top_eigenvalue_median": float(np.median(np.abs(points.eigenvalues[:, 0]))),
         "second_eigenvalue_median": float(np.median(np.abs(points.eigenvalues[:, 1]))),
-        **common.training_times(result),
+        **times,
     }
     common.write_results(settings.out, results)
     return results
 
 
 def write_lfads_data(path, model, variables, task, num_trials, key) -> None:
-    """Trials that start on the line attractor (seven noisy steps and one without input from the learned initial state),
-    with Poisson spikes of every unit at 80 Hz · (h + 1) / 2."""
+    """Trials from states on the line attractor (7 noisy steps and one without input), with spikes of 80 Hz · (h + 1) / 2."""
     import jax
     import jax.numpy as jnp
     import numpy as np

@@ -73,6 +73,14 @@ def test_a_class_written_in_main_is_found_in_its_module_and_the_reverse():
     assert from_config({"class": "scripts.train:ScriptNet", "fields": {"size": 4}}) == main.ScriptNet(4)
 
 
+def test_a_library_class_never_stands_in_for_a_users():
+    with pytest.raises(ValueError, match="'VanillaRNNCell' of module '__main__' is not registered"):
+        from_config({"class": "__main__:VanillaRNNCell", "fields": {"features": 3}})
+    module = types.ModuleType("their_models")
+    exec("from ctd_models import VanillaRNNCell as Base\nclass VanillaRNNCell(Base): pass\n", module.__dict__)
+    assert type(from_config({"class": "__main__:VanillaRNNCell", "fields": {"features": 3}})) is module.VanillaRNNCell
+
+
 def test_the_latest_definition_of_a_class_counts():
     source = "import flax.linen as nn\nclass Redefined(nn.Module):\n    size: int = {}\n"
     notebook = types.ModuleType("notebook")

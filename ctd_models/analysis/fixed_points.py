@@ -42,7 +42,8 @@ def find_fixed_points(
         inputs: held while searching: None (F takes the state alone), [U] for all, or [n, U], one per candidate.
         kind: "map" (next state) or "flow" (time derivative).
         method: "levenberg-marquardt", "adam", a solver of this package, or any Optax optimizer.
-        tolerance: largest speed q of a point; None: 1e-20 in float64, 1e-12 in float32.
+        tolerance: largest speed q of a point; None: 1e-20 in float64, 1e-12 in float32. A point also counts where q is as
+            small as rounding allows at states of its size (8 eps ‖h‖), which in float32 may be more than the tolerance.
         max_iterations: per candidate; None: the method's own.
         unique_distance: points whose [state, input] are closer than this (Euclidean) are one, kept at its slowest.
         outlier_factor: points farther from the candidates' centroid than this many times the candidates' mean distance

@@ -1,12 +1,13 @@
 """Running a system forward under a constant input."""
 
 from collections.abc import Callable
-from functools import partial
 from typing import Any, no_type_check
 
 import jax
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Array, Float
+
+from ctd_models.analysis.systems import System, precision, prepare
 
 
 @no_type_check  # it checks its arguments itself
@@ -27,10 +28,11 @@ def settle(
         )
     if num_steps < 0:
         raise ValueError(f"num_steps cannot be negative, got {num_steps}")
-    function = F if isinstance(F, jax.tree_util.Partial) else jax.tree_util.Partial(F)
-    return np.asarray(_settle(function, states, inputs, num_steps))
+    with precision(np.float64):
+        system, flat, rows = prepare(F, states, inputs, kind="map", dtype=np.float64, what="states")
+        return np.asarray(_settle(system, flat, rows, np.int32(num_steps)))
 
 
-@partial(jax.jit, static_argnums=3)
-def _settle(F, states, inputs, num_steps: int):
-    return jax.lax.fori_loop(0, num_steps, lambda _, h: jax.vmap(F)(h, inputs).astype(h.dtype), states)
+@jax.jit
+def _settle(system: System, states: Float[Array, "n d"], inputs: Float[Array, "n U"], num_steps: Any):
+    return jax.lax.fori_loop(0, num_steps, lambda _, h: jax.vmap(system.step)(h, inputs), states)

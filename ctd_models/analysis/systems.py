@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
+import jax.extend.core
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
@@ -143,9 +144,10 @@ def prepare(
     flat = structure.ravel_batch(states, dtype)
     _check_finite(flat, what)
     rows = _input_rows(inputs, len(flat), dtype)
-    system = System(_as_pytree(function), structure, kind == "flow", inputs is not None)
-    _check_function(system, flat[0], rows[0], dtype)
-    return system, flat, rows
+    arguments = (structure.unravel(flat[0]), rows[0])[: 1 + (inputs is not None)]
+    with precision(dtype):
+        function = _checked(function, arguments)
+    return System(function, structure, kind == "flow", inputs is not None), flat, rows
 
 
 def _input_rows(inputs: Any, count: int, dtype: Any) -> Float[np.ndarray, "n U"]:
@@ -166,11 +168,48 @@ def _check_finite(values: Float[np.ndarray, "n d"], what: str) -> None:
         raise ValueError(f"{what} hold {values[row, column]} at index ({row}, {column})")
 
 
-def _check_function(system: System, state: np.ndarray, inputs: np.ndarray, dtype: Any) -> None:
-    arguments = (system.structure.unravel(state), inputs) if system.has_inputs else (system.structure.unravel(state),)
-    with precision(dtype):
-        given = jax.eval_shape(lambda *a: a[0], *arguments)
-        result = jax.eval_shape(system.function, *arguments)
+def _checked(function: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:
+    """The function as a pytree that compiled analyses may keep, after a look at what it returns.
+
+    A pytree of arrays, such as a `step_function`, stays as it is. Any other function is traced anew at each call, and the
+    arrays that it captures become leaves: what was compiled before is used again only for the same computation, and never
+    with arrays that have changed since.
+    """
+    leaves = jax.tree.leaves(function)
+    is_pytree = leaves != [function] and all(isinstance(leaf, (jax.Array, np.ndarray, np.generic)) for leaf in leaves)
+    try:
+        jaxpr, result = jax.make_jaxpr(lambda *a: function(*a), return_shape=True)(*arguments)
+    except Exception as error:
+        if len(arguments) == 1 and not isinstance(error, jax.errors.JAXTypeError):
+            raise ValueError(
+                f"the step function cannot be called with a state alone ({type(error).__name__}: {error}): if it takes an "
+                "input, pass inputs=, [U] for all candidates or [n, U]"
+            ) from error
+        raise
+    _check_result(jax.eval_shape(lambda a: a, arguments[0]), result)
+    if is_pytree:
+        return function
+    return jax.tree_util.Partial(_Traced(jaxpr.jaxpr, jax.tree.structure(result)), list(jaxpr.consts))
+
+
+class _Traced:
+    """A traced function of (captured arrays, *arguments); equal to another that computes the same."""
+
+    def __init__(self, jaxpr: Any, structure: Any):
+        self.jaxpr, self.structure, self.text = jaxpr, structure, str(jaxpr)
+
+    def __call__(self, captured: list[Any], *arguments: Any) -> Any:
+        evaluate = jax.extend.core.jaxpr_as_fun(jax.extend.core.ClosedJaxpr(self.jaxpr, captured))
+        return jax.tree.unflatten(self.structure, evaluate(*jax.tree.leaves(arguments)))
+
+    def __eq__(self, other: Any) -> bool:
+        return isinstance(other, _Traced) and (self.text, self.structure) == (other.text, other.structure)
+
+    def __hash__(self) -> int:
+        return hash((self.text, self.structure))
+
+
+def _check_result(given: Any, result: Any) -> None:
     if jax.tree.structure(result) != jax.tree.structure(given):
         raise TypeError(f"the step function takes a state {given} and returns {result}: it must return the next state")
     for before, after in zip(jax.tree.leaves(given), jax.tree.leaves(result), strict=True):
@@ -181,15 +220,3 @@ def _check_function(system: System, state: np.ndarray, inputs: np.ndarray, dtype
                 f"the step function takes a state of {before.dtype} and returns {after.dtype}: let it compute in the "
                 f"precision of its state, or pass dtype=np.{after.dtype}"
             )
-
-
-def _as_pytree(function: Callable[..., Any]) -> Any:
-    """`function` itself where it is a pytree of arrays, such as a `step_function`; otherwise a constant one."""
-    leaves = jax.tree.leaves(function)
-    if leaves != [function] and all(isinstance(leaf, (jax.Array, np.ndarray, np.generic)) for leaf in leaves):
-        return function
-    try:
-        hash(function)
-    except TypeError:
-        return jax.tree_util.Partial(lambda *arguments: function(*arguments))
-    return jax.tree_util.Partial(function)

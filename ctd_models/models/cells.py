@@ -42,7 +42,7 @@ class _Cell(nn.RNNCellBase):
         if self.features < 1:
             raise ValueError(f"features must be at least 1, got {self.features}")
         name = getattr(self, "activation", "tanh")
-        if not callable(getattr(nn, name, None)):
+        if not isinstance(name, str) or not callable(getattr(nn, name, None)):
             raise ValueError(f"activation must name a function of flax.linen, such as 'tanh' or 'relu', got {name!r}")
 
 

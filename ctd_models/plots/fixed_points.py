@@ -29,10 +29,13 @@ def plot_fixed_points(
         axes: three-dimensional axes to draw into.
     """
     axes = axes or plt.figure(figsize=(6, 5), layout="constrained").add_subplot(projection="3d")
-    pca = pca or PCA.fit(points.states if trajectories is None else trajectories, 3)
-    for trajectory in [] if trajectories is None else pca.transform(trajectories):
+    if len(points) == 0 and trajectories is None:
+        raise ValueError("there is nothing to plot: no points and no trajectories")
+    data = np.asarray(points.states if trajectories is None else trajectories)
+    pca = pca or PCA.fit(data, min(3, data.shape[-1], data.size // data.shape[-1]))
+    for trajectory in [] if trajectories is None else _in_space(pca, trajectories):
         axes.plot(*trajectory.T, color="0.8", lw=0.4, zorder=1)
-    where = pca.transform(points.states).T
+    where = _in_space(pca, points.states).T
     if values is not None:
         shown = axes.scatter(*where, c=np.asarray(values), cmap="coolwarm", s=14, depthshade=False, zorder=3)
         axes.figure.colorbar(shown, ax=axes, label=label, shrink=0.65, pad=0.14)
@@ -40,12 +43,19 @@ def plot_fixed_points(
         axes.scatter(*where, c=np.where(points.is_stable, "black", "red"), s=14, depthshade=False, zorder=3)
     else:
         axes.scatter(*where, c="black", s=14, depthshade=False, zorder=3)
-    names = [f"PC {i + 1} ({100 * share:.0f} %)" for i, share in enumerate(pca.explained_variance_ratio)]
+    names = [f"PC {i + 1} ({100 * share:.0f} %)" for i, share in enumerate(pca.explained_variance_ratio)] + ["", ""]
     axes.set_xlabel(names[0], labelpad=6)
     axes.set_ylabel(names[1], labelpad=6)
     axes.set_zlabel(names[2], labelpad=2)
     axes.locator_params(nbins=4)
     return axes
+
+
+def _in_space(pca: PCA, states: Float[Any, "*batch d"]) -> np.ndarray:
+    """Coordinates [*batch, 3], zero where the projection has fewer components."""
+    coordinates = pca.transform(states)
+    missing = 3 - coordinates.shape[-1]
+    return np.pad(coordinates, [(0, 0)] * (coordinates.ndim - 1) + [(0, missing)])
 
 
 def plot_eigenvalues(

@@ -17,6 +17,7 @@ def plot_trials(
 ) -> Any:
     """Inputs above, targets (dashed) and outputs (solid) below, one column a trial; `dt` in seconds. Returns the figure."""
     inputs, targets, outputs = (np.asarray(a)[:num_trials] for a in (inputs, targets, outputs))
+    num_trials = len(inputs)
     figure = figure or plt.figure(figsize=(3 * num_trials, 4), layout="constrained")
     axes = figure.subplots(2, num_trials, sharex=True, sharey="row", squeeze=False)
     time = dt * np.arange(1, inputs.shape[1] + 1)

@@ -79,7 +79,7 @@ class CheckpointWriter:
 
     def __init__(self, directory: str | os.PathLike, model: nn.Module, data: str = ""):
         self.directory, self.data = Path(directory).absolute(), data
-        self.model_config = to_config(model)
+        self.model, self.model_config = model, to_config(model)
         _make_writable(self.directory)
         best = BestN(get_metric_fn=_metric, n=1, reverse=True, keep_checkpoints_without_metrics=False)
         with _quiet():
@@ -132,6 +132,13 @@ class CheckpointWriter:
                 metrics=None if metric is None else {METRIC: metric},
             )
 
+    def _rebuilds_as_model(self, config: Any) -> bool:
+        """Whether a configuration means our model, such as one whose class has moved out of a script since."""
+        try:
+            return from_config(config) == self.model
+        except ValueError:
+            return False
+
     def wait(self) -> None:
         """Returns when everything is on disk."""
         self._manager.wait_until_finished()
@@ -145,7 +152,7 @@ class CheckpointWriter:
         """
         step, where = self.latest_step, self.directory
         config = _restore(self._manager, where, step, config=ocp.args.JsonRestore())["config"]
-        if config["model"] != self.model_config:
+        if config["model"] != self.model_config and not self._rebuilds_as_model(config["model"]):
             raise CheckpointError(
                 f"{where} holds a checkpoint of another model: {_difference(config['model'], self.model_config)}; "
                 "choose another checkpoint_dir, or delete this one"

@@ -24,6 +24,9 @@ def as_trials(batch: Any) -> Trials:
     """`Trials` of a batch given as such, as a mapping with the keys inputs, targets and perhaps mask, or as a tuple."""
     if isinstance(batch, Trials):
         return batch
+    if hasattr(batch, "shape") or (isinstance(batch, Mapping) and not {"inputs", "targets"} <= batch.keys()):
+        found = f"the keys {sorted(batch)}" if isinstance(batch, Mapping) else f"one array of shape {batch.shape}"
+        raise ValueError(f"this loss needs batches with inputs and targets, got {found}")
     if isinstance(batch, Mapping):
         inputs, targets, mask = batch["inputs"], batch["targets"], batch.get("mask")
     else:

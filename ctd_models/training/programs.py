@@ -61,8 +61,8 @@ def fresh_state(optimizer: optax.GradientTransformation, variables: Any, names: 
     return TrainState(jnp.int32(0), variables, optimizer.init(trainable), jax.random.key_data(key))
 
 
-def check_loss(loss: Loss, variables: Any, batch: Any, key: PRNGKeyArray, training: bool) -> None:
-    """Traces the loss on the shapes of a batch, without compiling.
+def check_loss(loss: Loss, variables: Any, batch: Any, key: PRNGKeyArray, training: bool) -> list[str]:
+    """Names of the metrics, from a trace of the loss on the shapes of a batch, without compiling.
 
     Raises:
         TypeError: the loss does not return (scalar, mapping of scalars). What the loss itself raises passes through.
@@ -77,6 +77,7 @@ def check_loss(loss: Loss, variables: Any, batch: Any, key: PRNGKeyArray, traini
     for name, metric in result[1].items():
         if getattr(metric, "shape", None) != ():
             raise TypeError(f"the loss's metric {name!r} must be a scalar, it is {metric}")
+    return ["loss", *result[1]]
 
 
 def one_step(

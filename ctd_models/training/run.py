@@ -1,6 +1,7 @@
 """One run of training on the host: compiled programs in turn with validation, checkpoints and progress."""
 
 import contextlib
+import sys
 import time
 from collections.abc import Mapping
 from functools import partial
@@ -60,7 +61,10 @@ class Run:
             raise ValueError(f"the variables have no collection 'params' to train, only {sorted(variables)}")
         for source, training in ((self.source, True), (self.checks, False)):
             if source is not None:
-                programs.check_loss(self.trainer.loss, variables, self._batch_shapes(source), self.key, training)
+                shapes = self._batch_shapes(source)
+                metrics = programs.check_loss(self.trainer.loss, variables, shapes, self.key, training)
+                if not training and self.trainer.monitor not in metrics:
+                    raise ValueError(f"monitor is {self.trainer.monitor!r}, the validation metrics are {metrics}")
         return trainable_names(variables["params"], trainable)
 
     def _batch_shapes(self, source: Source) -> Any:
@@ -130,6 +134,7 @@ class Run:
             state, source_state = writer.resume(state)
             if not self.source.compiled:
                 self.source.restore(source_state)
+            print(f"continuing from step {int(state.step)} in {writer.directory}", file=sys.stderr)
         first_step = step = int(state.step)
         if step > self.num_steps:
             raise ValueError(f"{writer.directory} holds {step} steps already, more than num_steps = {self.num_steps}")
@@ -151,6 +156,7 @@ class Run:
                     writer.save(state, None if self.source.compiled else self.source.state(), metric)
                 if interruption.requested:
                     writer.wait()
+                    print(f"saved step {step} in {writer.directory}; the same call continues there", file=sys.stderr)
                     interruption.deliver()
         return FitResult(
             state,
@@ -202,8 +208,6 @@ class Run:
         if self.checks is None or (step % self.trainer.validate_every and step != self.num_steps):
             return None
         metrics = self._validate(state)
-        if self.trainer.monitor not in metrics:
-            raise ValueError(f"monitor is {self.trainer.monitor!r}, the validation metrics are {sorted(metrics)}")
         if not np.isfinite(metrics[self.trainer.monitor]):
             raise NonFiniteLossError(
                 f"the validation metric {self.trainer.monitor!r} is {metrics[self.trainer.monitor]} at step {step}",

@@ -169,8 +169,10 @@ def as_source(data: Any, batch_size: int | None, what: str = "data", at_most: bo
 
     With `at_most`, arrays of fewer trials than `batch_size` are one smaller batch.
     """
-    if batch_size is not None and batch_size < 1:
-        raise ValueError(f"batch_size must be at least 1, got {batch_size}")
+    if batch_size is not None and (not isinstance(batch_size, (int, np.integer)) or batch_size < 1):
+        raise ValueError(f"batch_size must be an integer and at least 1, got {batch_size}")
+    if isinstance(data, (str, type)):
+        raise TypeError(f"{what} must be a task, arrays, a function step -> batch or an iterator, got {data!r}")
     if isinstance(data, Task):
         return TaskSource(data, batch_size)
     is_arrays = isinstance(data, (Mapping, tuple, list)) or np.ndim(data) > 0
@@ -242,12 +244,13 @@ def _digest(data: Any) -> str:
 
 
 def _describe(task: Any) -> str:
-    return repr(task) if dataclasses.is_dataclass(task) else type(task).__name__
+    if dataclasses.is_dataclass(task):
+        return repr(task)
+    fields = {name: value for name, value in vars(task).items() if isinstance(value, (bool, int, float, str))}
+    return f"{type(task).__name__}({', '.join(f'{name}={value!r}' for name, value in fields.items())})"
 
 
 def _hashable(task: Any) -> Any:
-    try:
-        hash(task)
-    except TypeError:
-        return id(task)
-    return task
+    """The task itself where it cannot change; otherwise a name for this moment, so that nothing stale is reused."""
+    frozen = dataclasses.is_dataclass(task) and task.__dataclass_params__.frozen
+    return task if frozen and task.__hash__ is not None else object()

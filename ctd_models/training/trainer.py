@@ -72,6 +72,8 @@ class Trainer:
             raise ValueError(f"loop must be 'scan' or 'step', got {self.loop!r}")
         if not isinstance(self.model, nn.Module):
             raise TypeError(f"model must be a flax.linen.Module, got {type(self.model).__name__}")
+        if not (hasattr(self.optimizer, "init") and hasattr(self.optimizer, "update")):
+            raise TypeError(f"optimizer must be one of Optax's form, such as optax.adam(1e-3), got {self.optimizer!r}")
         self.optimizer = optax.with_extra_args_support(self.optimizer)
         self._programs: dict[Any, programs.Program] = {}
 
@@ -110,6 +112,8 @@ class Trainer:
             CheckpointError: the directory cannot be used, or holds another run.
         """
         _check_arguments(num_steps, key, variables)
+        if validation is None and (self.patience is not None or callbacks):
+            raise ValueError("patience and callbacks need validation=, which they follow")
         if checkpoint_dir is None and self.tensorboard:
             raise ValueError("tensorboard=True needs a checkpoint_dir to write to")
         if checkpoint_dir is not None:

@@ -270,3 +270,35 @@ def test_reference_networks(data_folder, name):
         assert points.num_unstable[nearest[i]] == file["n_unstable"][i]
     assert isinstance(points, FixedPoints)
     assert np.median(points.speeds) < 1e-24
+
+
+def test_a_function_is_never_used_with_arrays_that_have_changed(compilations):
+    """A notebook: the weights that a function captures are set anew between two calls."""
+    weights = 0.5 * np.eye(3)
+
+    def step(h):
+        return jnp.tanh(weights @ h)
+
+    class Network:
+        scale = 0.5
+
+        def __call__(self, h):
+            return jnp.tanh(self.scale * h)
+
+    network, starts = Network(), RNG.normal(size=(50, 3))
+    for F in (step, network):
+        assert linearize(F, find_fixed_points(F, starts)).eigenvalues.real.max() == pytest.approx(0.5)
+    weights, network.scale = 1.5 * np.eye(3), 1.5
+    for F in (step, network):
+        points = linearize(F, find_fixed_points(F, starts))
+        assert len(points) > 1
+        assert points.eigenvalues.real.max() == pytest.approx(1.5)
+    weights = 1.6 * np.eye(3)
+    with compilations:  # other values of the same computation
+        find_fixed_points(step, starts)
+    assert compilations.count == 0
+
+
+def test_forgotten_inputs_are_named():
+    with pytest.raises(ValueError, match="if it takes an input, pass inputs="):
+        find_fixed_points(lambda h, x: 0.5 * h + x, np.zeros((3, 2)))

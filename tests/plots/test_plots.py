@@ -37,6 +37,15 @@ def test_fixed_points_are_where_they_are(points):
     assert colored.figure.axes[1].get_ylabel() == "readout"
 
 
+@pytest.mark.parametrize("dims", [1, 2])
+def test_small_systems_are_drawn_as_well(dims):
+    found = find_fixed_points(lambda h: 1.5 * h - h**3, RNG.uniform(-1, 1, size=(50, dims)))
+    assert len(plot_fixed_points(found).collections[0].get_offsets()) == 3**dims
+    assert len(plot_fixed_points(found[0]).collections[0].get_offsets()) == 1
+    with pytest.raises(ValueError, match="nothing to plot"):
+        plot_fixed_points(found[:0])
+
+
 def test_eigenvalues_and_the_boundary_of_stability(points):
     axes = plot_eigenvalues(points.eigenvalues, label="modes")
     np.testing.assert_allclose(sorted(axes.lines[0].get_xdata()), sorted(points.eigenvalues.real.ravel()))
@@ -65,4 +74,5 @@ def test_trials_and_units():
     assert len(figure.axes) == 6
     np.testing.assert_allclose(figure.axes[0].lines[0].get_xdata(), 0.1 * np.arange(1, 11))
     assert figure.axes[3].get_xlabel() == "time (s)"
+    assert len(plot_trials(inputs[:2], targets[:2], targets[:2], dt=0.1, num_trials=3).axes) == 4
     assert plot_units(RNG.normal(size=(10, 7)), dt=0.1).get_ylabel() == "unit (by time of peak)"

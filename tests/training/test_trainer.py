@@ -224,6 +224,23 @@ def test_a_changed_field_counts():
     assert changed.fit(TASK, 3, KEY).history["loss"][0] > first.history["loss"][0] + 1
 
 
+def test_a_changed_task_counts(shared, tmp_path):
+    class Curriculum:
+        def __init__(self):
+            self.level = 1
+
+        def sample(self, key, batch_size):
+            trials = TASK.sample(key, batch_size)
+            return trials._replace(targets=self.level * trials.targets)
+
+    task = Curriculum()
+    first = shared.fit(task, 3, KEY, checkpoint_dir=tmp_path)
+    task.level = 100
+    assert shared.fit(task, 3, KEY).history["loss"][0] > 100 * first.history["loss"][0]
+    with pytest.raises(ValueError, match="on other data"):
+        shared.fit(task, 5, KEY, checkpoint_dir=tmp_path)
+
+
 def test_callbacks_see_validation_and_variables_that_stay_valid(shared):
     seen = []
     shared.fit(TASK, 20, KEY, validation=TASK, callbacks=[lambda *arguments: seen.append(arguments)])
@@ -375,7 +392,7 @@ def test_bad_arrays(shared, arrays, compilations):
 
 
 def test_bad_data(shared):
-    for data in (None, {}, 3):
+    for data in (None, {}, 3, "data.h5", Integration):
         with pytest.raises(TypeError, match="must be a task, arrays, a function step -> batch or an iterator"):
             shared.fit(data, 5, KEY)
 
@@ -395,8 +412,12 @@ def test_bad_fields():
     ]:
         with pytest.raises(ValueError, match=message):
             trainer(**fields)
-    with pytest.raises(ValueError, match="batch_size must be at least 1"):
+    with pytest.raises(ValueError, match="batch_size must be an integer and at least 1"):
         trainer(batch_size=0).fit(TASK, 5, KEY)
+    with pytest.raises(ValueError, match="patience and callbacks need validation"):
+        trainer(patience=2).fit(TASK, 5, KEY)
+    with pytest.raises(TypeError, match="optimizer"):
+        trainer(optimizer=1e-3)
     with pytest.raises(ValueError, match="monitor is 'accuracy'"):
         trainer(monitor="accuracy").fit(TASK, 10, KEY, validation=TASK)
 
