@@ -196,17 +196,38 @@ class _Traced:
     """A traced function of (captured arrays, *arguments); equal to another that computes the same."""
 
     def __init__(self, jaxpr: Any, structure: Any):
-        self.jaxpr, self.structure, self.text = jaxpr, structure, str(jaxpr)
+        self.jaxpr, self.key = jaxpr, (structure, str(jaxpr), _hidden(jaxpr))
+        self.structure = structure
 
     def __call__(self, captured: list[Any], *arguments: Any) -> Any:
         evaluate = jax.extend.core.jaxpr_as_fun(jax.extend.core.ClosedJaxpr(self.jaxpr, captured))
         return jax.tree.unflatten(self.structure, evaluate(*jax.tree.leaves(arguments)))
 
     def __eq__(self, other: Any) -> bool:
-        return isinstance(other, _Traced) and (self.text, self.structure) == (other.text, other.structure)
+        return isinstance(other, _Traced) and self.key == other.key
 
     def __hash__(self) -> int:
-        return hash((self.text, self.structure))
+        return hash(self.key)
+
+
+def _hidden(value: Any) -> Any:
+    """What the text of a jaxpr does not show, as a hashable value: arrays captured inside, callbacks, custom rules."""
+    if isinstance(value, jax.extend.core.ClosedJaxpr):
+        return _hidden(value.jaxpr), _hidden(list(value.consts))
+    if isinstance(value, jax.extend.core.Jaxpr):
+        return tuple(_hidden(list(equation.params.values())) for equation in value.eqns)
+    if isinstance(value, (list, tuple)):
+        return tuple(_hidden(item) for item in value)
+    if isinstance(value, dict):
+        return tuple((key, _hidden(item)) for key, item in value.items())
+    if isinstance(value, (np.ndarray, jax.Array)):
+        array = np.asarray(value)
+        return array.shape, array.dtype.str, array.tobytes()
+    try:
+        hash(value)
+    except TypeError:
+        return object()  # equal to nothing else: what cannot be compared is compiled again
+    return value
 
 
 def _check_result(given: Any, result: Any) -> None:

@@ -286,10 +286,16 @@ def test_a_function_is_never_used_with_arrays_that_have_changed(compilations):
             return jnp.tanh(self.scale * h)
 
     network, starts = Network(), RNG.normal(size=(50, 3))
-    for F in (step, network):
+
+    @jax.jit
+    def compiled(h):
+        return jnp.tanh(weights @ h)
+
+    for F in (step, network, compiled):
         assert linearize(F, find_fixed_points(F, starts)).eigenvalues.real.max() == pytest.approx(0.5)
     weights, network.scale = 1.5 * np.eye(3), 1.5
-    for F in (step, network):
+    again = jax.jit(lambda h: jnp.tanh(weights @ h))  # the cell of the notebook that defines it runs again
+    for F in (step, network, again):
         points = linearize(F, find_fixed_points(F, starts))
         assert len(points) > 1
         assert points.eigenvalues.real.max() == pytest.approx(1.5)
