@@ -113,8 +113,8 @@ def fixed_points_of_hold(recording, inputs, settings) -> dict[str, float]:
     from ctd_models import load_checkpoint, step_function
     from ctd_models.analysis import find_fixed_points, linearize
     from ctd_models.analysis.conditions import condition_candidates, condition_means
-    from ctd_models.analysis.iteration import settle
     from ctd_models.analysis.metrics import angle_between
+    from ctd_models.analysis.orbits.simulation import settle
     from ctd_models.configuration import deterministic
     from ctd_models.plots.decoding import plot_readouts_and_modes
 

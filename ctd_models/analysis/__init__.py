@@ -2,13 +2,13 @@
 
 from ctd_models.analysis.conditions import condition_candidates, condition_means
 from ctd_models.analysis.decoding import fit_ridge, fit_smoothed_decoder, smooth_spikes
-from ctd_models.analysis.fixed_points import find_fixed_points
-from ctd_models.analysis.iteration import settle
-from ctd_models.analysis.linearization import linearize
+from ctd_models.analysis.fixed_points.linearization import linearize
+from ctd_models.analysis.fixed_points.points import FixedPoints
+from ctd_models.analysis.fixed_points.search import find_fixed_points
+from ctd_models.analysis.fixed_points.solvers import Adam, FirstOrder, LevenbergMarquardt
+from ctd_models.analysis.latents.pca import PCA
 from ctd_models.analysis.metrics import angle_between, r2_score
-from ctd_models.analysis.pca import PCA
-from ctd_models.analysis.points import FixedPoints
-from ctd_models.analysis.solvers import Adam, FirstOrder, LevenbergMarquardt
+from ctd_models.analysis.orbits.simulation import settle, simulate
 
 __all__ = [
     "PCA",
@@ -25,5 +25,6 @@ __all__ = [
     "linearize",
     "r2_score",
     "settle",
+    "simulate",
     "smooth_spikes",
 ]

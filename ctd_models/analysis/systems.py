@@ -100,6 +100,16 @@ class System:
         state = self.structure.unravel(state)
         return self.structure.ravel(self.function(state, inputs) if self.has_inputs else self.function(state))
 
+    def advance(self, state: Float[Array, "d"], inputs: Float[Array, "U"], dt: Any = 1.0) -> Float[Array, "d"]:
+        """The state one step later: F of a map, a Runge-Kutta step of fourth order and length `dt` of a flow."""
+        if not self.flow:
+            return self.step(state, inputs)
+        k1 = self.step(state, inputs)
+        k2 = self.step(state + 0.5 * dt * k1, inputs)
+        k3 = self.step(state + 0.5 * dt * k2, inputs)
+        k4 = self.step(state + dt * k3, inputs)
+        return state + dt / 6 * (k1 + 2 * k2 + 2 * k3 + k4)
+
     def residual(self, state: Float[Array, "d"], inputs: Float[Array, "U"]) -> Float[Array, "d"]:
         """What vanishes at a fixed point: F(h, x) − h of a map, f(h, x) of a flow."""
         return self.step(state, inputs) - (0 if self.flow else state)

@@ -145,7 +145,7 @@ def test_lstm_of_flax():
 
 
 def test_results_do_not_depend_on_order_batches_or_coordinates(plane, monkeypatch):
-    import ctd_models.analysis.solvers as solvers
+    import ctd_models.analysis.fixed_points.solvers as solvers
 
     starts = np.random.default_rng(5).normal(size=(150, 20))
     whole = find_fixed_points(lambda h: jnp.tanh(W @ h), starts)

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from scipy.spatial.distance import cdist
 
 from ctd_models.analysis import PCA, FixedPoints, find_fixed_points, linearize
+from ctd_models.analysis.fixed_points.unique import merge_duplicates
 from ctd_models.analysis.systems import Structure
-from ctd_models.analysis.unique import merge_duplicates
 
 
 @pytest.fixture(scope="module")

@@ -8,8 +8,8 @@ import jax
 import numpy as np
 from jaxtyping import Array, Complex, Float
 
-from ctd_models.analysis.points import FixedPoints
-from ctd_models.analysis.solvers import POOL_ENTRIES
+from ctd_models.analysis.fixed_points.points import FixedPoints
+from ctd_models.analysis.fixed_points.solvers import POOL_ENTRIES
 from ctd_models.analysis.systems import System, precision, prepare
 
 

@@ -7,10 +7,10 @@ import jax
 import numpy as np
 from jaxtyping import Array, Float
 
-from ctd_models.analysis.points import FixedPoints
-from ctd_models.analysis.solvers import CONVERGED, EXHAUSTED, NON_FINITE, STALLED, Limits, as_solver, solve
+from ctd_models.analysis.fixed_points.points import FixedPoints
+from ctd_models.analysis.fixed_points.solvers import CONVERGED, EXHAUSTED, NON_FINITE, STALLED, Limits, as_solver, solve
+from ctd_models.analysis.fixed_points.unique import merge_duplicates
 from ctd_models.analysis.systems import System, precision, prepare
-from ctd_models.analysis.unique import merge_duplicates
 
 
 @no_type_check  # it checks its arguments itself

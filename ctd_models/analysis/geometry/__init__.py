@@ -1,0 +1,1 @@
+"""How fixed points hang together: lines, rings and slow manifolds, connections, basins and bifurcations."""

@@ -1,0 +1,1 @@
+"""Low-dimensional views of trajectories: principal components, and how subspaces compare."""

@@ -1,0 +1,1 @@
+"""Where a system goes: trajectories, cycles, attractors and Lyapunov exponents."""

@@ -1,0 +1,103 @@
+"""Running a system forward under constant inputs."""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any, no_type_check
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from ctd_models.analysis.systems import System, precision, prepare
+
+
+@no_type_check  # it checks its arguments itself
+def simulate(
+    F: Callable[..., Any],
+    states: Any,
+    inputs: Float[Any, "*n U"] | None = None,
+    *,
+    num_steps: int,
+    kind: str = "map",
+    dt: float | None = None,
+    dtype: Any = np.float64,
+) -> Float[np.ndarray, "n T+1 d"]:
+    """Trajectories from `states`, each under its constant input, with the states they start from in front.
+
+    Args:
+        F: `F(state)` or `F(state, input)` → next state of a map, time derivative of a flow.
+        states: [n, d], or a pytree of arrays [n, ...], which is flattened.
+        inputs: None (F takes the state alone), [U] for all, or [n, U], one per state.
+        num_steps: T, the number of steps.
+        kind: "map" or "flow"; a flow is integrated by the classical Runge-Kutta method of fourth order.
+        dt: step of a flow, in its unit of time.
+        dtype: precision.
+
+    Raises:
+        ValueError, TypeError: arguments that do not fit, before anything is compiled.
+    """
+    system, flat, rows, dt = _prepare(F, states, inputs, num_steps, kind, dt, dtype)
+    with precision(dtype):
+        return np.asarray(_trajectories(system, flat, rows, dt, int(num_steps)))
+
+
+@no_type_check  # it checks its arguments itself
+def settle(
+    F: Callable[..., Any],
+    states: Any,
+    inputs: Float[Any, "*n U"] | None = None,
+    num_steps: int = 1000,
+    *,
+    kind: str = "map",
+    dt: float | None = None,
+    dtype: Any = np.float64,
+) -> Float[np.ndarray, "n d"]:
+    """Where `simulate` ends, without the way there.
+
+    These states lie near attractors, also where these attract so slowly that a search from afar stalls on the way. To
+    find unstable points as well, search from the original states too.
+
+    Raises:
+        ValueError, TypeError: arguments that do not fit, before anything is compiled.
+    """
+    system, flat, rows, dt = _prepare(F, states, inputs, num_steps, kind, dt, dtype)
+    with precision(dtype):
+        return np.asarray(_settle(system, flat, rows, dt, np.int32(num_steps)))
+
+
+def _prepare(F, states, inputs, num_steps, kind, dt, dtype):
+    if isinstance(num_steps, bool) or int(num_steps) != num_steps or num_steps < 0:
+        raise ValueError(f"num_steps must be a whole number and cannot be negative, got {num_steps}")
+    system, flat, rows = prepare(F, states, inputs, kind=kind, dtype=dtype, what="states")
+    return system, flat, rows, step_duration(kind, dt, dtype)
+
+
+def step_duration(kind: str, dt: float | None, dtype: Any = np.float64) -> np.ndarray:
+    """dt as an array, after a check that a flow has one; 1 of a map, whose steps have no duration here.
+
+    Raises:
+        ValueError: a flow has no dt, or it is not positive.
+    """
+    if kind == "flow" and (dt is None or not 0 < dt < np.inf):
+        raise ValueError(f"a flow needs dt > 0, the step of its integration, got {dt}")
+    return np.asarray(1.0 if kind == "map" else dt, dtype)
+
+
+@jax.jit
+def _settle(
+    system: System, states: Float[Array, "n d"], inputs: Float[Array, "n U"], dt: Any, num_steps: Any
+) -> Float[Array, "n d"]:
+    return jax.lax.fori_loop(0, num_steps, lambda _, h: jax.vmap(system.advance, (0, 0, None))(h, inputs, dt), states)
+
+
+@partial(jax.jit, static_argnums=4)
+def _trajectories(
+    system: System, states: Float[Array, "n d"], inputs: Float[Array, "n U"], dt: Any, num_steps: int
+) -> Float[Array, "n T+1 d"]:
+    def step(states, _):
+        states = jax.vmap(system.advance, (0, 0, None))(states, inputs, dt)
+        return states, states
+
+    _, visited = jax.lax.scan(step, states, None, length=num_steps)
+    return jnp.concatenate([states[:, None], jnp.swapaxes(visited, 0, 1)], axis=1)
