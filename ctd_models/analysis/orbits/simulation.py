@@ -22,7 +22,7 @@ def simulate(
     kind: str = "map",
     dt: float | None = None,
     dtype: Any = np.float64,
-) -> Float[np.ndarray, "n T+1 d"]:
+) -> Float[np.ndarray, "n time d"]:
     """Trajectories from `states`, each under its constant input, with the states they start from in front.
 
     Args:
@@ -94,7 +94,7 @@ def _settle(
 @partial(jax.jit, static_argnums=4)
 def _trajectories(
     system: System, states: Float[Array, "n d"], inputs: Float[Array, "n U"], dt: Any, num_steps: int
-) -> Float[Array, "n T+1 d"]:
+) -> Float[Array, "n time d"]:
     def step(states, _):
         states = jax.vmap(system.advance, (0, 0, None))(states, inputs, dt)
         return states, states
