@@ -1,30 +1,131 @@
-"""Analysis of dynamical systems: takes functions and arrays, and never asks which model they came from."""
+"""Analysis of dynamical systems: takes functions and arrays, and never asks which model they came from.
+
+Rooms: `fixed_points` (the search, the set of points, linear dynamics), `orbits` (trajectories, cycles, attractors, Lyapunov
+exponents), `geometry` (lines and manifolds of points, connections, basins, continuation), `latents` (principal components,
+comparison of subspaces); besides these networks from elsewhere, decoding, and figures of merit.
+"""
 
 from ctd_models.analysis.conditions import condition_candidates, condition_means
 from ctd_models.analysis.decoding import fit_ridge, fit_smoothed_decoder, smooth_spikes
+from ctd_models.analysis.fixed_points.first_order import Adam, FirstOrder
 from ctd_models.analysis.fixed_points.linearization import linearize
 from ctd_models.analysis.fixed_points.points import FixedPoints
+from ctd_models.analysis.fixed_points.sampling import SampledStates, sample_states
 from ctd_models.analysis.fixed_points.search import find_fixed_points
-from ctd_models.analysis.fixed_points.solvers import Adam, FirstOrder, LevenbergMarquardt
+from ctd_models.analysis.fixed_points.solvers import KrylovLevenbergMarquardt, LevenbergMarquardt
+from ctd_models.analysis.geometry.basins import Basins, basins
+from ctd_models.analysis.geometry.branches import Bifurcations, Branch, Branches
+from ctd_models.analysis.geometry.connections import Connections, saddle_connections
+from ctd_models.analysis.geometry.continuation import continue_fixed_points
+from ctd_models.analysis.geometry.lines import LineAttractor, order_line
+from ctd_models.analysis.geometry.manifolds import Manifold, classify_manifold, manifold_dimension
+from ctd_models.analysis.geometry.parameter_plane import ParameterPlane, count_fixed_points
+from ctd_models.analysis.geometry.planes import (
+    PhasePlane,
+    VectorFieldSlice,
+    phase_plane,
+    type_names,
+    vector_field_slice,
+)
+from ctd_models.analysis.geometry.slow_manifolds import find_slow_manifold
+from ctd_models.analysis.geometry.transitions import TransitionGraph
+from ctd_models.analysis.geometry.validity import Validity, linear_prediction, linear_validity
 from ctd_models.analysis.latents.pca import PCA
-from ctd_models.analysis.metrics import angle_between, r2_score
+from ctd_models.analysis.latents.subspaces import (
+    CCA,
+    Procrustes,
+    alignment_index,
+    cca,
+    linear_cka,
+    participation_ratio,
+    procrustes,
+    subspace_angles,
+    variance_explained,
+)
+from ctd_models.analysis.metrics import (
+    angle_between,
+    bits_per_spike,
+    latent_r2,
+    r2_score,
+    rate_r2,
+    squared_correlation,
+)
+from ctd_models.analysis.networks import step_from_torch
+from ctd_models.analysis.orbits.attractors import find_attractors
+from ctd_models.analysis.orbits.circles import ClosedCurves, closed_curves
+from ctd_models.analysis.orbits.cycles import find_cycles
+from ctd_models.analysis.orbits.limit_cycles import LimitCycles, find_limit_cycles
+from ctd_models.analysis.orbits.lyapunov import LyapunovSpectrum, lyapunov_spectrum
+from ctd_models.analysis.orbits.orbit_set import Attractors, Cycles
 from ctd_models.analysis.orbits.simulation import settle, simulate
 
 __all__ = [
+    "CCA",
     "PCA",
     "Adam",
+    "Attractors",
+    "Basins",
+    "Bifurcations",
+    "Branch",
+    "Branches",
+    "ClosedCurves",
+    "Connections",
+    "Cycles",
     "FirstOrder",
     "FixedPoints",
+    "KrylovLevenbergMarquardt",
     "LevenbergMarquardt",
+    "LimitCycles",
+    "LineAttractor",
+    "LyapunovSpectrum",
+    "Manifold",
+    "ParameterPlane",
+    "PhasePlane",
+    "Procrustes",
+    "SampledStates",
+    "TransitionGraph",
+    "Validity",
+    "VectorFieldSlice",
+    "alignment_index",
     "angle_between",
+    "basins",
+    "bits_per_spike",
+    "cca",
+    "classify_manifold",
+    "closed_curves",
     "condition_candidates",
     "condition_means",
+    "continue_fixed_points",
+    "count_fixed_points",
+    "find_attractors",
+    "find_cycles",
     "find_fixed_points",
+    "find_limit_cycles",
+    "find_slow_manifold",
     "fit_ridge",
     "fit_smoothed_decoder",
+    "latent_r2",
+    "linear_cka",
+    "linear_prediction",
+    "linear_validity",
     "linearize",
+    "lyapunov_spectrum",
+    "manifold_dimension",
+    "order_line",
+    "participation_ratio",
+    "phase_plane",
+    "procrustes",
     "r2_score",
+    "rate_r2",
+    "saddle_connections",
+    "sample_states",
     "settle",
     "simulate",
     "smooth_spikes",
+    "squared_correlation",
+    "step_from_torch",
+    "subspace_angles",
+    "type_names",
+    "variance_explained",
+    "vector_field_slice",
 ]

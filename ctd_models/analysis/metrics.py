@@ -3,7 +3,8 @@
 from typing import Any, no_type_check
 
 import numpy as np
-from jaxtyping import Float
+import scipy.special
+from jaxtyping import Bool, Float, Real
 
 
 @no_type_check  # it checks its arguments itself
@@ -16,15 +17,7 @@ def r2_score(targets: Float[Any, "... dims"], predictions: Float[Any, "... dims"
     Raises:
         ValueError: the shapes differ or are empty, a value is not finite, or a dimension of the targets is constant.
     """
-    targets, predictions = np.asarray(targets, np.float64), np.asarray(predictions, np.float64)
-    if targets.shape != predictions.shape:
-        raise ValueError(f"targets have shape {targets.shape}, predictions {predictions.shape}")
-    if targets.ndim < 2 or 0 in targets.shape:
-        raise ValueError(f"expected targets [..., samples, dims] with no empty axis, got shape {targets.shape}")
-    for name, values in (("targets", targets), ("predictions", predictions)):
-        if not np.isfinite(values).all():
-            index = tuple(int(i) for i in np.argwhere(~np.isfinite(values))[0])
-            raise ValueError(f"{name} hold {values[index]} at index {index}")
+    targets, predictions = _alike(targets, predictions, "targets", "predictions")
     y, residuals = targets.reshape(-1, targets.shape[-1]), (targets - predictions).reshape(-1, targets.shape[-1])
     total = ((y - y.mean(axis=0)) ** 2).sum(axis=0)
     if not total.all():
@@ -32,8 +25,181 @@ def r2_score(targets: Float[Any, "... dims"], predictions: Float[Any, "... dims"
     return float(np.mean(1 - (residuals**2).sum(axis=0) / total))
 
 
+@no_type_check  # it checks its arguments itself
+def rate_r2(rates: Float[Any, "trials time neurons"], predictions: Float[Any, "trials time neurons"]) -> float:
+    """How well inferred firing rates match the true ones: mean over neurons of 1 − SS_res / SS_tot, without any refit.
+
+    Both sums run over all trials and bins. It is `r2_score` of rates, in any unit that both share.
+
+    Raises:
+        ValueError: the shapes differ or are not three axes, a value is negative or not finite, or a neuron's true rate is
+            constant.
+    """
+    rates, predictions = _alike(rates, predictions, "rates", "predictions")
+    if rates.ndim != 3:
+        raise ValueError(f"expected rates [trials, time, neurons], got shape {rates.shape}")
+    for name, values in (("rates", rates), ("predictions", predictions)):
+        _check_not_negative(name, values)
+    return r2_score(rates, predictions)
+
+
+@no_type_check  # it checks its arguments itself
+def latent_r2(
+    factors: Float[Any, "trials time factors"],
+    latents: Float[Any, "trials time latents"],
+    train: Bool[Any, "trials"],
+) -> float:
+    """How well inferred factors hold the true latents: R² of an affine map from factors to latents on unseen trials.
+
+    The map is fitted by least squares on the bins of the trials where `train` is True, and R² (`r2_score`: mean over
+    latents, about the mean of the evaluated ones) is of the other trials. A model's latents are known only up to such a map.
+
+    Raises:
+        ValueError: trials or times differ, a value is not finite, no trials to fit or to evaluate, fewer training bins
+            than unknowns of the map, or a latent that is constant.
+        TypeError: `train` is not of booleans.
+    """
+    factors, latents, train = np.asarray(factors, np.float64), np.asarray(latents, np.float64), np.asarray(train)
+    if factors.ndim != 3 or latents.ndim != 3 or factors.shape[:2] != latents.shape[:2]:
+        raise ValueError(
+            "expected factors [trials, time, factors] and latents [trials, time, latents] of the same trials and times, "
+            f"got shapes {factors.shape} and {latents.shape}"
+        )
+    if train.dtype != bool:
+        raise TypeError(f"train must hold booleans, True on the trials to fit on, got {train.dtype}")
+    if train.shape != (len(factors),) or train.all() or not train.any():
+        raise ValueError(
+            f"expected train [{len(factors)}] with some True and some False, got shape {train.shape} with "
+            f"{int(train.sum())} True"
+        )
+    for name, values in (("factors", factors), ("latents", latents)):
+        _check_finite(name, values)
+    design = np.concatenate([factors, np.ones((*factors.shape[:2], 1))], axis=-1)
+    fitted = design[train].reshape(-1, design.shape[-1])
+    if len(fitted) < fitted.shape[1]:
+        raise ValueError(f"{len(fitted)} training bins cannot fit a map from {fitted.shape[1] - 1} factors")
+    weights = np.linalg.lstsq(fitted, latents[train].reshape(len(fitted), -1), rcond=None)[0]
+    return r2_score(latents[~train], design[~train] @ weights)
+
+
+@no_type_check  # it checks its arguments itself
+def squared_correlation(
+    targets: Float[Any, "*trials time units"], predictions: Float[Any, "*trials time units"]
+) -> Float[np.ndarray, "*trials units"]:
+    """Squared Pearson correlation over time, of each trial and unit; average it for one number.
+
+    This is the R² of the LFADS tutorial. It ignores offset, scale and sign of the prediction, so give `r2_score` beside
+    it. A prediction that is constant has 0; where the target is constant it is undefined and NaN (see numpy.nanmean).
+
+    Raises:
+        ValueError: the shapes differ or are empty, a value is not finite, or there is a single time.
+    """
+    targets, predictions = _alike(targets, predictions, "targets", "predictions")
+    if targets.shape[-2] < 2:
+        raise ValueError(f"a correlation over time needs two times or more, got shape {targets.shape}")
+    y, p = (values - values.mean(axis=-2, keepdims=True) for values in (targets, predictions))
+    constant, flat = np.ptp(targets, axis=-2) == 0, np.ptp(predictions, axis=-2) == 0
+    product = (y**2).sum(axis=-2) * (p**2).sum(axis=-2)
+    squared = (y * p).sum(axis=-2) ** 2 / np.where(constant | flat, 1.0, product)
+    return np.where(constant, np.nan, np.where(flat, 0.0, squared))
+
+
+@no_type_check  # it checks its arguments itself
+def bits_per_spike(
+    spikes: Real[Any, "*trials neurons"],
+    rates: Float[Any, "*trials neurons"],
+    *,
+    bin_width: float | None = None,
+    mask: Bool[Any, "*trials"] | None = None,
+    minimum_rate: float | None = None,
+) -> float:
+    """Poisson likelihood of spikes under predicted rates, over that of a constant rate [bits per spike].
+
+        [LL(rates) − LL(mean)] / (number of spikes · ln 2),   LL(λ) = Σ (n log λ − λ − log n!)
+
+    The sums run over all trials, bins and neurons, and `mean` is each neuron's mean count over the evaluated bins. For
+    neurons that were held out from the model this is the co-smoothing of the Neural Latents Benchmark (Pei et al. 2021,
+    arXiv:2109.04463). A silent neuron counts against the model by its predicted rates.
+
+    Args:
+        spikes: counts [..., neurons], such as [trials, time, neurons].
+        rates: predicted, of the same shape: expected counts per bin, or Hz with `bin_width`.
+        bin_width: duration of a bin [s], where the rates are in Hz.
+        mask: [...], True where a bin counts, such as those of padded trials that were recorded; the rest may be NaN.
+        minimum_rate: smaller rates are raised to it [counts per bin]; the benchmark's code takes 1e-9. None: a rate of 0
+            where a spike was counted, which has likelihood 0, is an error.
+
+    Raises:
+        ValueError: shapes differ, counts are not whole and non-negative, rates are negative or not finite, a rate is 0
+            where a spike was counted, or there is no spike.
+    """
+    spikes, rates = np.asarray(spikes), np.asarray(rates, np.float64)
+    if spikes.shape != rates.shape or spikes.ndim < 2 or 0 in spikes.shape:
+        raise ValueError(
+            f"expected spikes and rates [..., neurons] of one shape, got shapes {spikes.shape} and {rates.shape}"
+        )
+    mask = np.ones(spikes.shape[:-1], bool) if mask is None else np.asarray(mask)
+    if mask.dtype != bool or mask.shape != spikes.shape[:-1]:
+        raise ValueError(f"expected a mask {spikes.shape[:-1]} of booleans, got {mask.dtype} of shape {mask.shape}")
+    for name, number in (("bin_width", bin_width), ("minimum_rate", minimum_rate)):
+        if number is not None and not 0 < number < np.inf:
+            raise ValueError(f"{name} must be positive, got {number}")
+    spikes, rates = (np.where(mask[..., None], a, 0.0) for a in (spikes, rates))
+    for name, values in (("spikes", spikes), ("rates", rates)):
+        _check_finite(name, values)
+        _check_not_negative(name, values)
+    if (spikes % 1).any():
+        index = _first(spikes % 1 != 0)
+        raise ValueError(f"spikes must be counts, but hold {spikes[index]} at index {index}")
+    if not spikes.any():
+        raise ValueError("there is no spike to score")
+    rates = rates if bin_width is None else rates * bin_width
+    if minimum_rate is not None:
+        rates = np.maximum(rates, minimum_rate)
+    impossible = (rates == 0) & (spikes > 0)
+    if impossible.any():
+        index = _first(impossible)
+        raise ValueError(
+            f"the rate is 0 at index {index}, where {spikes[index]:g} spikes were counted: their likelihood is 0; pass "
+            "minimum_rate= to bound the rates from below"
+        )
+    spikes, rates = spikes[mask], rates[mask]
+    mean = spikes.mean(axis=0)
+    gain = scipy.special.xlogy(spikes, rates) - rates - scipy.special.xlogy(spikes, mean) + mean  # log n! cancels
+    return float(gain.sum() / (spikes.sum() * np.log(2)))
+
+
+@no_type_check  # it checks its arguments itself
 def angle_between(a: Float[Any, "*#n 2"], b: Float[Any, "*#n 2"]) -> Any:
     """Unsigned angle between vectors in the plane [degrees], 0 … 180, of the broadcast shape [*n]."""
     a, b = np.asarray(a, np.float64), np.asarray(b, np.float64)
     cross = a[..., 0] * b[..., 1] - a[..., 1] * b[..., 0]
     return np.degrees(np.abs(np.arctan2(cross, (a * b).sum(axis=-1))))
+
+
+def _alike(first: Any, second: Any, *names: str) -> tuple[Float[np.ndarray, "... dims"], Float[np.ndarray, "... dims"]]:
+    """Both in float64, after a check that they have one shape, are not empty and are finite."""
+    first, second = np.asarray(first, np.float64), np.asarray(second, np.float64)
+    if first.shape != second.shape:
+        raise ValueError(f"{names[0]} have shape {first.shape}, {names[1]} {second.shape}")
+    if first.ndim < 2 or 0 in first.shape:
+        raise ValueError(f"expected {names[0]} [..., samples, dims] with no empty axis, got shape {first.shape}")
+    for name, values in zip(names, (first, second), strict=True):
+        _check_finite(name, values)
+    return first, second
+
+
+def _check_finite(name: str, values: Float[np.ndarray, "..."]) -> None:
+    if not np.isfinite(values).all():
+        index = _first(~np.isfinite(values))
+        raise ValueError(f"{name} hold {values[index]} at index {index}")
+
+
+def _check_not_negative(name: str, values: Float[np.ndarray, "..."]) -> None:
+    if (values < 0).any():
+        index = _first(values < 0)
+        raise ValueError(f"{name} cannot be negative, but hold {values[index]} at index {index}")
+
+
+def _first(where: Bool[np.ndarray, "..."]) -> tuple[int, ...]:
+    return tuple(int(i) for i in np.argwhere(where)[0])

@@ -160,6 +160,25 @@ def prepare(
     return System(function, structure, kind == "flow", inputs is not None), flat, rows
 
 
+def check_repeatable(system: System, state: Float[np.ndarray, "d"], inputs: Float[np.ndarray, "U"]) -> None:
+    """Calls the system twice.
+
+    Raises:
+        ValueError: the results differ.
+    """
+    first, second = (np.asarray(_step(system, state, inputs)) for _ in range(2))
+    if not np.array_equal(first, second, equal_nan=True):
+        raise ValueError(
+            f"the step function is stochastic: called twice with the same state it returns results that differ by up to "
+            f"{np.nanmax(np.abs(first - second)):.2g}. Switch its noise off, or bind its random key"
+        )
+
+
+@jax.jit
+def _step(system: System, state: Float[Array, "d"], inputs: Float[Array, "U"]) -> Float[Array, "d"]:
+    return system.step(state, inputs)
+
+
 def _input_rows(inputs: Any, count: int, dtype: Any) -> Float[np.ndarray, "n U"]:
     if inputs is None:
         return np.zeros((count, 0), dtype)
@@ -186,9 +205,16 @@ def _checked(function: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:
     with arrays that have changed since.
     """
     leaves = jax.tree.leaves(function)
-    is_pytree = leaves != [function] and all(isinstance(leaf, (jax.Array, np.ndarray, np.generic)) for leaf in leaves)
+    is_leaf = len(leaves) == 1 and leaves[0] is function
+    is_pytree = not is_leaf and all(isinstance(leaf, (jax.Array, np.ndarray, np.generic)) for leaf in leaves)
     try:
         jaxpr, result = jax.make_jaxpr(lambda *a: function(*a), return_shape=True)(*arguments)
+        if not is_pytree:
+            _check_same_trace(jaxpr, jax.make_jaxpr(lambda *a: function(*a))(*arguments))
+    except _StochasticError as error:
+        raise ValueError(str(error)) from None
+    except jax.errors.UnexpectedTracerError as error:
+        raise ValueError(_IMPURE) from error
     except Exception as error:
         if len(arguments) == 1 and not isinstance(error, jax.errors.JAXTypeError):
             raise ValueError(
@@ -200,6 +226,37 @@ def _checked(function: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:
     if is_pytree:
         return function
     return jax.tree_util.Partial(_Traced(jaxpr.jaxpr, jax.tree.structure(result)), list(jaxpr.consts))
+
+
+_IMPURE = (
+    "the step function keeps something from one call to the next, such as a random key that it splits: it must be a pure "
+    "function of its state and input"
+)
+
+
+class _StochasticError(Exception):
+    """Two traces of one function differ."""
+
+
+def _check_same_trace(first: Any, second: Any) -> None:
+    def literals(jaxpr):
+        inputs = [(equation.primitive, equation.invars) for equation in jaxpr.eqns]
+        return [(name, [v.val for v in variables if hasattr(v, "val")]) for name, variables in inputs]
+
+    if any(isinstance(constant, jax.core.Tracer) for trace in (first, second) for constant in trace.consts):
+        raise _StochasticError(_IMPURE)
+    same = len(first.consts) == len(second.consts) and literals(first.jaxpr) == literals(second.jaxpr)
+    constants = zip(first.consts, second.consts, strict=False)
+    if not same or not all(a is b or np.array_equal(_numbers(a), _numbers(b), equal_nan=True) for a, b in constants):
+        raise _StochasticError(
+            "the step function is stochastic, or changes between calls: two traces of it for the same state differ. "
+            "It must be a pure function of its state and input, without noise"
+        )
+
+
+def _numbers(constant: Any) -> np.ndarray:
+    is_key = hasattr(constant, "dtype") and jax.dtypes.issubdtype(constant.dtype, jax.dtypes.prng_key)
+    return np.asarray(jax.random.key_data(constant) if is_key else constant)
 
 
 class _Traced:

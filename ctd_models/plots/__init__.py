@@ -1,7 +1,23 @@
 """Figures of results, by matplotlib. Every function draws into `axes` where they are given and returns them."""
 
-from ctd_models.plots.fixed_points import plot_eigenvalues, plot_fixed_points
+from ctd_models.plots.bifurcations import plot_bifurcation_diagram, plot_parameter_plane
+from ctd_models.plots.fixed_points import plot_fixed_points
+from ctd_models.plots.phase_plane import plot_phase_plane, plot_vector_field
+from ctd_models.plots.spectra import plot_eigenvalues, plot_speeds
 from ctd_models.plots.training import plot_history
+from ctd_models.plots.transitions import plot_transition_graph
 from ctd_models.plots.trials import plot_trials, plot_units
 
-__all__ = ["plot_eigenvalues", "plot_fixed_points", "plot_history", "plot_trials", "plot_units"]
+__all__ = [
+    "plot_bifurcation_diagram",
+    "plot_eigenvalues",
+    "plot_fixed_points",
+    "plot_history",
+    "plot_parameter_plane",
+    "plot_phase_plane",
+    "plot_speeds",
+    "plot_transition_graph",
+    "plot_trials",
+    "plot_units",
+    "plot_vector_field",
+]

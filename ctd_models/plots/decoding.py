@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from ctd_models.analysis import FixedPoints
-from ctd_models.plots.fixed_points import plot_eigenvalues
+from ctd_models.plots.spectra import plot_eigenvalues
 
 
 def plot_decoding(

@@ -145,7 +145,7 @@ def test_lstm_of_flax():
 
 
 def test_results_do_not_depend_on_order_batches_or_coordinates(plane, monkeypatch):
-    import ctd_models.analysis.fixed_points.solvers as solvers
+    import ctd_models.analysis.fixed_points.pool as pool
 
     starts = np.random.default_rng(5).normal(size=(150, 20))
     whole = find_fixed_points(lambda h: jnp.tanh(W @ h), starts)
@@ -154,7 +154,7 @@ def test_results_do_not_depend_on_order_batches_or_coordinates(plane, monkeypatc
     rotation = np.linalg.qr(RNG.normal(size=(20, 20)))[0]
     rotated = find_fixed_points(lambda h: rotation @ jnp.tanh(W @ (rotation.T @ h)), starts @ rotation.T)
     np.testing.assert_allclose(sorted_rows(rotated.states @ rotation), sorted_rows(whole.states), atol=1e-8)
-    monkeypatch.setattr(solvers, "POOL_ENTRIES", 20 * 20 * 16)
+    monkeypatch.setattr(pool, "POOL_ENTRIES", 20 * 20 * 16)
     chunked = find_fixed_points(lambda h: jnp.tanh(W @ h), starts)
     np.testing.assert_allclose(sorted_rows(chunked.states), sorted_rows(whole.states), atol=1e-9)
 

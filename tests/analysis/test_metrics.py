@@ -1,7 +1,10 @@
+import h5py
 import numpy as np
 import pytest
+import scipy.stats
 
-from ctd_models.analysis.metrics import angle_between, r2_score
+from ctd_models.analysis.decoding import smooth_spikes
+from ctd_models.analysis.metrics import angle_between, bits_per_spike, latent_r2, r2_score, rate_r2, squared_correlation
 
 
 def test_r2_by_hand():
@@ -49,3 +52,137 @@ def test_angles():
     b = np.array([[5.0, 0.0], [1.0, 1.0], [-1.0, 0.0], [1.0, 0.0]])
     np.testing.assert_allclose(angle_between(a, b), [0, 45, 180, 90], atol=1e-12)
     np.testing.assert_allclose(angle_between(a, a[0]), [0, 0, 0, 90])
+
+
+def log_likelihood(spikes, rates):
+    return scipy.stats.poisson.logpmf(spikes, rates).sum()
+
+
+def test_bits_per_spike_is_the_gain_of_poisson_likelihood():
+    rng = np.random.default_rng(0)
+    rates = rng.gamma(1.0, size=(5, 20, 4)) + 0.01
+    spikes = rng.poisson(rates)
+    mean = np.broadcast_to(spikes.mean(axis=(0, 1)), spikes.shape)
+    expected = (log_likelihood(spikes, rates) - log_likelihood(spikes, mean)) / (spikes.sum() * np.log(2))
+    assert bits_per_spike(spikes, rates) == pytest.approx(expected)
+    assert bits_per_spike(spikes, rates / 0.02, bin_width=0.02) == pytest.approx(expected)
+    assert bits_per_spike(spikes, mean) == pytest.approx(0, abs=1e-12)
+    assert bits_per_spike(spikes, 1.5 * mean) == pytest.approx(np.log2(1.5) - 0.5 / np.log(2))
+    assert bits_per_spike(spikes.reshape(100, 4), rates.reshape(100, 4)) == pytest.approx(expected)
+
+
+def test_bits_per_spike_by_hand():
+    """One spike in two bins, foretold: log 1 − 1 against log ½ − 1, one bit."""
+    assert bits_per_spike([[1], [0]], [[1.0], [0.0]]) == pytest.approx(1)
+    silent = bits_per_spike([[1, 0], [0, 0]], [[1.0, 0.1], [0.0, 0.2]])  # a silent neuron costs its rates
+    assert silent == pytest.approx(1 - 0.3 / np.log(2))
+    mask = np.array([True, True, False])
+    assert bits_per_spike([[1.0], [0], [np.nan]], [[1.0], [0.0], [np.nan]], mask=mask) == pytest.approx(1)
+    assert bits_per_spike([[1], [1]], [[1.0], [0.0]], minimum_rate=0.25) == pytest.approx(-1 + 0.75 / 2 / np.log(2))
+
+
+@pytest.mark.parametrize(
+    ("spikes", "rates", "options", "message"),
+    [
+        ([[1], [1]], [[1.0], [0.0]], {}, r"the rate is 0 at index \(1, 0\), where 1 spikes .* minimum_rate="),
+        ([[0], [0]], [[1.0], [1.0]], {}, "there is no spike"),
+        ([[1], [0]], [[1.0], [-0.5]], {}, r"rates cannot be negative, but hold -0\.5 at index \(1, 0\)"),
+        ([[1], [-1]], [[1.0], [1.0]], {}, r"spikes cannot be negative, but hold -1\.0 at index \(1, 0\)"),
+        ([[1], [0.5]], [[1.0], [1.0]], {}, r"spikes must be counts, but hold 0\.5 at index \(1, 0\)"),
+        ([[1], [0]], [[1.0], [np.inf]], {}, r"rates hold inf at index \(1, 0\)"),
+        ([[1], [0]], [[1.0]], {}, r"got shapes \(2, 1\) and \(1, 1\)"),
+        ([[1], [0]], [[1.0], [1.0]], {"mask": np.ones(3, bool)}, r"expected a mask \(2,\) of booleans"),
+        ([[1], [0]], [[1.0], [1.0]], {"bin_width": 0.0}, "bin_width must be positive"),
+    ],
+)
+def test_bits_per_spike_rejects(spikes, rates, options, message):
+    with pytest.raises(ValueError, match=message):
+        bits_per_spike(spikes, rates, **options)
+
+
+def test_co_smoothing_of_the_condition_average(data_folder):
+    """The figure listed with this recording: held-out neurons foretold by the smoothed mean over trials of the target."""
+    with h5py.File(data_folder / "adan_day0.h5") as file:
+        spikes, split, target = (file["trials"][name][()] for name in ("spikes", "split", "condition"))
+        spikes = spikes[..., file["meta/heldout_channels"][()]]
+    test, fit = split == 2, split != 2
+    rates = np.stack([spikes[fit & (target == t)].mean(axis=0) for t in target[test]])
+    assert bits_per_spike(spikes[test], smooth_spikes(rates, 1.0)) == pytest.approx(0.1123, abs=1e-4)
+
+
+def test_squared_correlation_of_each_trial_and_unit():
+    rng = np.random.default_rng(0)
+    y, p = rng.normal(size=(2, 3, 25, 4))
+    found = squared_correlation(y, p)
+    for trial in range(3):
+        for unit in range(4):
+            expected = np.corrcoef(y[trial, :, unit], p[trial, :, unit])[0, 1] ** 2
+            assert found[trial, unit] == pytest.approx(expected)
+    np.testing.assert_allclose(squared_correlation(y, 3 - 2 * y), 1)
+    y[0, :, 0], p[1, :, 1] = 0.1, 0.1  # rounding makes the mean of these differ from 0.1
+    found = squared_correlation(y, p)
+    assert np.isnan(found[0, 0])
+    assert found[1, 1] == 0
+    assert np.isfinite(found).sum() == 11
+    assert squared_correlation(y[2], p[2]).shape == (4,)
+    with pytest.raises(ValueError, match="two times or more"):
+        squared_correlation(y[:, :1], p[:, :1])
+
+
+def test_rate_r2_refits_nothing():
+    rates = np.random.default_rng(0).gamma(2.0, size=(4, 10, 3))
+    assert rate_r2(rates, rates) == 1
+    mean = rates.mean(axis=(0, 1))
+    assert rate_r2(rates, 0.5 * (rates + mean)) == pytest.approx(0.75)
+    per_neuron = [r2_score(rates[..., [k]], rates[::-1][..., [k]]) for k in range(3)]
+    assert rate_r2(rates, rates[::-1]) == pytest.approx(np.mean(per_neuron))
+    with pytest.raises(ValueError, match=r"expected rates \[trials, time, neurons\], got shape \(4, 10\)"):
+        rate_r2(rates[..., 0], rates[..., 0])
+    with pytest.raises(ValueError, match=r"predictions cannot be negative, but hold -"):
+        rate_r2(rates, -rates)
+
+
+def test_latent_r2_is_of_an_affine_map_fitted_on_other_trials():
+    rng = np.random.default_rng(0)
+    latents, train = rng.normal(size=(8, 15, 3)), np.arange(8) < 5
+    factors = latents @ rng.normal(size=(3, 6)) + rng.normal(size=6)
+    assert latent_r2(factors, latents, train) == pytest.approx(1)
+    drifting = np.where(train[:, None, None], factors, factors + 1)  # the map that was fitted no longer holds
+    assert latent_r2(drifting, latents, train) < 0.9
+    design = np.concatenate([factors[..., :2], np.ones((8, 15, 1))], axis=-1)
+    weights = np.linalg.lstsq(design[train].reshape(-1, 3), latents[train].reshape(-1, 3))[0]
+    expected = r2_score(latents[~train], design[~train] @ weights)
+    assert latent_r2(factors[..., :2], latents, train) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "message"),
+    [
+        ({"train": np.ones(4, bool)}, ValueError, r"some True and some False, got shape \(4,\) with 4 True"),
+        ({"train": np.zeros(3, bool)}, ValueError, r"expected train \[4\]"),
+        ({"train": np.arange(4)}, TypeError, "train must hold booleans"),
+        ({"latents": np.ones((4, 6, 2))}, ValueError, r"got shapes \(4, 5, 9\) and \(4, 6, 2\)"),
+        ({"factors": np.full((4, 5, 9), np.nan)}, ValueError, r"factors hold nan at index \(0, 0, 0\)"),
+        ({"factors": np.ones((4, 5, 20))}, ValueError, "5 training bins cannot fit a map from 20 factors"),
+    ],
+)
+def test_latent_r2_rejects(change, error, message):
+    latents = np.random.default_rng(0).normal(size=(4, 5, 2))
+    arguments = {"factors": np.ones((4, 5, 9)), "latents": latents, "train": np.arange(4) < 1} | change
+    with pytest.raises(error, match=message):
+        latent_r2(**arguments)
+
+
+def test_smoothing_and_averaging_the_lorenz_simulation(data_folder):
+    """The figures listed with these data, of the best widths [bins] of a Gaussian."""
+    with h5py.File(data_folder / "lorenz.h5") as file:
+        names = ("spikes", "split", "condition", "latents", "rates")
+        spikes, split, condition, latents, rates = (file[name][()] for name in names)
+    train, latents, rates = split == 0, latents[condition], rates[condition]
+    assert latent_r2(smooth_spikes(spikes, 3.0), latents, train) == pytest.approx(0.853, abs=1e-3)
+    smooth = smooth_spikes(spikes[~train], 6.0) / 0.01
+    assert rate_r2(rates[~train], smooth) == pytest.approx(0.13, abs=5e-3)
+    average = np.stack([spikes[train & (condition == c)].mean(axis=0) for c in range(65)])
+    average = smooth_spikes(average, 2.0)[condition]
+    assert rate_r2(rates[~train], average[~train] / 0.01) == pytest.approx(0.853, abs=1e-3)
+    assert latent_r2(average, latents, train) == pytest.approx(0.970, abs=1e-3)

@@ -37,7 +37,7 @@ def test_choosing(points):
     np.testing.assert_array_equal(points[[4, 2]].states, points.states[[4, 2]])
     with pytest.raises(IndexError):
         points[9]
-    assert repr(points).splitlines()[2] == "  stability: 4 stable, 4 with 1 unstable mode, 1 with 2 unstable modes"
+    assert repr(points).splitlines()[3] == "  stability: 4 stable, 4 with 1 unstable mode, 1 with 2 unstable modes"
 
 
 def test_saved_is_loaded(points, tmp_path):

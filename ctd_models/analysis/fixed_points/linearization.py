@@ -6,11 +6,15 @@ from typing import Any, no_type_check
 
 import jax
 import numpy as np
-from jaxtyping import Array, Complex, Float
+from jaxtyping import Array, Float
 
+from ctd_models.analysis.fixed_points.assessment import in_batches
+from ctd_models.analysis.fixed_points.methods import DENSE_LIMIT
+from ctd_models.analysis.fixed_points.modes import eigendecomposition, leading_modes
 from ctd_models.analysis.fixed_points.points import FixedPoints
-from ctd_models.analysis.fixed_points.solvers import POOL_ENTRIES
 from ctd_models.analysis.systems import System, precision, prepare
+
+FEW_MODES = 10  # leading modes of states too large for all of them
 
 
 @no_type_check  # it checks its arguments itself
@@ -21,6 +25,7 @@ def linearize(
     *,
     kind: str | None = None,
     dt: float | None = None,
+    num_modes: int | None = None,
     dtype: Any = np.float64,
 ) -> FixedPoints:
     """The linear dynamics at each point: δh' = J δh + B δx, with the modes of J.
@@ -31,17 +36,19 @@ def linearize(
         inputs: None, [U] for all, or [n, U].
         kind: "map" (the default for plain states) or "flow".
         dt: duration of a step [s], kept with the result.
+        num_modes: k, how many of the leading modes are wanted; no Jacobian to the state is then formed or kept. None: all,
+            or 10 of states of more than 500 units. One more where k would split a conjugate pair.
         dtype: precision of the derivatives and their decomposition.
 
     Returns:
-        The points with `jacobians`, `input_jacobians`, `eigenvalues`, `right_eigenvectors`, `left_eigenvectors` and
-        `num_unstable`.
+        The points with `jacobians`, `input_jacobians`, `condition_numbers`, `eigenvalues`, `right_eigenvectors`,
+        `left_eigenvectors` and `num_unstable`; from these follow `time_constants`, `frequencies` and `stability`.
 
     Raises:
         ValueError, TypeError: arguments that do not fit.
     """
     given = points if isinstance(points, FixedPoints) else None
-    if dt is not None and not dt > 0:
+    if dt is not None and not 0 < dt < np.inf:
         raise ValueError(f"dt must be positive [s], got {dt}")
     if given is not None:
         kind = kind or given.kind
@@ -53,8 +60,20 @@ def linearize(
         kind, states = kind or "map", points
     with precision(dtype):
         system, flat, rows = prepare(F, states, inputs, kind=kind, dtype=dtype, what="points")
-        jacobians, input_jacobians, speeds = _in_chunks(system, flat, rows)
-    eigenvalues, right, left = eigendecomposition(jacobians, kind)
+        size = flat.shape[1]
+        if num_modes is None and size > DENSE_LIMIT:
+            num_modes = FEW_MODES
+        if num_modes is not None and not 1 <= num_modes <= size:
+            raise ValueError(f"num_modes must lie in 1 … {size}, got {num_modes}")
+        if num_modes is not None and num_modes < size - 4:
+            parts = in_batches(_input_derivatives, system, flat, rows, size * max(16, rows.shape[1]))
+            jacobians, conditions, (input_jacobians, speeds) = None, None, parts
+            eigenvalues, right, left = leading_modes(system, flat, rows, num_modes)
+        else:
+            parts = in_batches(_derivatives, system, flat, rows, size * (size + rows.shape[1]))
+            jacobians, input_jacobians, speeds = parts
+            conditions = np.linalg.cond(jacobians - (np.eye(size) if kind == "map" else 0))
+            eigenvalues, right, left = eigendecomposition(jacobians, kind)
     growing = eigenvalues.real > 0 if kind == "flow" else np.abs(eigenvalues) > 1
     if given is None:
         given = FixedPoints(states=flat, speeds=speeds, structure=system.structure)
@@ -64,6 +83,7 @@ def linearize(
         inputs=rows if system.has_inputs else None,
         jacobians=jacobians,
         input_jacobians=input_jacobians if system.has_inputs else None,
+        condition_numbers=conditions,
         eigenvalues=eigenvalues,
         right_eigenvectors=right,
         left_eigenvectors=left,
@@ -73,48 +93,15 @@ def linearize(
     )
 
 
-def eigendecomposition(
-    matrices: Float[np.ndarray, "n d d"], kind: str = "map"
-) -> tuple[Complex[np.ndarray, "n d"], Complex[np.ndarray, "n d d"], Complex[np.ndarray, "n d d"]]:
-    """(eigenvalues, right, left eigenvectors as columns) of real matrices, the leading mode first.
-
-    Modes of a map are ordered by falling |λ|, those of a flow by falling real part; conjugate pairs stay adjacent, the
-    positive imaginary part first. Right eigenvectors have unit length, left ones are biorthogonal to them: LᵀR = I.
-    """
-    values, right = np.linalg.eig(matrices)
-    values, right = values.astype(complex), right.astype(complex)
-    leading = values.real if kind == "flow" else np.abs(values)
-    order = np.argsort(-leading, axis=1, kind="stable")
-    values = np.take_along_axis(values, order, axis=1)
-    right = np.take_along_axis(right, order[:, None, :], axis=2)
-    left = np.swapaxes(_inverses(right), 1, 2)
-    return values, right, left
-
-
-def _inverses(matrices: Complex[np.ndarray, "n d d"]) -> Complex[np.ndarray, "n d d"]:
-    try:
-        return np.linalg.inv(matrices)
-    except np.linalg.LinAlgError:  # a defective Jacobian has no full set of eigenvectors
-        return np.linalg.pinv(matrices)
-
-
 @jax.jit
 def _derivatives(system: System, states: Float[Array, "n d"], inputs: Float[Array, "n U"]):
     jacobians = jax.vmap(jax.jacfwd(system.step, argnums=(0, 1)))(states, inputs)
     return *jacobians, jax.vmap(system.speed)(states, inputs)
 
 
-def _in_chunks(system: System, states: np.ndarray, inputs: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """(Jacobians to state, to input, speeds), in batches of few sizes so that other numbers of points compile nothing."""
-    count, size = states.shape
-    room = max(1, POOL_ENTRIES // (size * (size + inputs.shape[1])))
-    batch = min(room, 1 << (count - 1).bit_length())
-    parts = []
-    for start in range(0, count, batch):
-        chosen = np.minimum(np.arange(start, start + batch), count - 1)
-        parts.append(jax.device_get(_derivatives(system, states[chosen], inputs[chosen])))
-    jacobians, input_jacobians, speeds = (np.concatenate(part)[:count] for part in zip(*parts, strict=True))
-    return jacobians, input_jacobians, speeds
+@jax.jit
+def _input_derivatives(system: System, states: Float[Array, "n d"], inputs: Float[Array, "n U"]):
+    return jax.vmap(jax.jacfwd(system.step, argnums=1))(states, inputs), jax.vmap(system.speed)(states, inputs)
 
 
 def _empty(points: FixedPoints, inputs: Any, dt: float | None) -> FixedPoints:
@@ -124,6 +111,7 @@ def _empty(points: FixedPoints, inputs: Any, dt: float | None) -> FixedPoints:
         points,
         jacobians=np.zeros((0, d, d)),
         input_jacobians=None if inputs is None else np.zeros((0, d, np.shape(inputs)[-1])),
+        condition_numbers=np.zeros(0),
         eigenvalues=np.zeros((0, d), complex),
         right_eigenvectors=complex_matrix,
         left_eigenvectors=complex_matrix,

@@ -2,25 +2,26 @@
 
 import dataclasses
 import os
-from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-import h5py
 import numpy as np
 from jaxtyping import Bool, Complex, Float, Int
 
+from ctd_models.analysis.fixed_points import points_file, points_text
+from ctd_models.analysis.fixed_points.completeness import Completeness
 from ctd_models.analysis.systems import Structure
 
-FORMAT_VERSION = 1
+MARGINAL = 1e-6  # distance of an eigenvalue from the boundary of stability, up to which it counts as on it
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
 class FixedPoints:
     """Fixed (or slow) points of a map or a flow, found from many candidates.
 
-    Slicing, integer arrays and boolean masks give the set of the chosen points: `points[points.is_stable]`.
-    Fields after `hits` are None until `linearize` fills them.
+    Slicing, integer arrays and boolean masks give the set of the chosen points: `points[points.is_stable]`. d is the
+    size of a flat state, k the number of modes: d, or less where only the leading ones were asked for. Fields from
+    `jacobians` to `condition_numbers` are None until `linearize` fills them.
     """
 
     states: Float[np.ndarray, "n d"]
@@ -30,43 +31,140 @@ class FixedPoints:
     inputs: Float[np.ndarray, "n U"] | None = None
     """Input held at each point; None where the function takes none."""
     candidate_indices: Int[np.ndarray, "n"] | None = None
-    """Which candidate led to each point."""
+    """Which candidate led to each point; −1 where exploration found it, and no candidate."""
     iterations: Int[np.ndarray, "n"] | None = None
     """Iterations the solver needed."""
     hits: Int[np.ndarray, "n"] | None = None
     """How many candidates ended at each point."""
     jacobians: Float[np.ndarray, "n d d"] | None = None
-    """∂F/∂h."""
+    """∂F/∂h; None where only leading modes were asked for."""
     input_jacobians: Float[np.ndarray, "n d U"] | None = None
     """∂F/∂x; None without inputs."""
-    eigenvalues: Complex[np.ndarray, "n d"] | None = None
+    eigenvalues: Complex[np.ndarray, "n k"] | None = None
     """Of the Jacobian: by falling magnitude of a map, by falling real part of a flow. Conjugate pairs are adjacent."""
-    right_eigenvectors: Complex[np.ndarray, "n d d"] | None = None
+    right_eigenvectors: Complex[np.ndarray, "n d k"] | None = None
     """Columns r_k of unit length, J r_k = λ_k r_k."""
-    left_eigenvectors: Complex[np.ndarray, "n d d"] | None = None
+    left_eigenvectors: Complex[np.ndarray, "n d k"] | None = None
     """Columns l_k, l_kᵀ J = λ_k l_kᵀ, with l_jᵀ r_k = δ_jk (no conjugation)."""
     num_unstable: Int[np.ndarray, "n"] | None = None
-    """Number of eigenvalues with |λ| > 1 (map) or Re λ > 0 (flow)."""
+    """Number of eigenvalues with |λ| > 1 (map) or Re λ > 0 (flow): the index of a saddle."""
+    condition_numbers: Float[np.ndarray, "n"] | None = None
+    """Of ∂F/∂h − I of a map, ∂f/∂h of a flow: large where a point is nearly one of a manifold, or badly determined."""
+    classes: Any = None
+    """What each point is, [n] of str: "fixed" (stands still to within rounding), "slow" (within the tolerance only) or
+    "ghost" (q has a minimum that is not zero)."""
     kind: str = "map"
     """"map" or "flow"."""
     dt: float | None = None
-    """Duration of a step [s], where it was given."""
+    """Duration of a step of a map [s], where it was given; of a flow, 1 if its time is in seconds."""
     tolerance: float | None = None
     """The largest speed that counted as converged."""
     num_candidates: int | None = None
     """How many candidates were tried."""
     dropped: Mapping[str, Int[np.ndarray, "_"]] = dataclasses.field(default_factory=dict)
     """Why candidates are not among the points → their indices; with `candidate_indices` every candidate is accounted for."""
+    ghosts: "FixedPoints | None" = None
+    """Minima of q that are not fixed points, at which searches stalled; None where there are none."""
+    forward: Mapping[str, int] | None = None
+    """Where some candidates of a map end when they are run forward → how many of them; None where that was not looked at."""
+    smallest_speed: float | None = None
+    """The smallest q that was reached, where no candidate converged."""
     structure: Structure | None = None
     """How the model's state lies in the flat one."""
+
+    @classmethod
+    def from_arrays(
+        cls,
+        states: Float[Any, "n d"],
+        speeds: Float[Any, "n"] | None = None,
+        *,
+        mean_square: bool = False,
+        **fields: Any,
+    ) -> "FixedPoints":
+        """Points that another tool wrote as arrays; `linearize` fills in what is missing.
+
+        Args:
+            states: [n, d].
+            speeds: q of each; None: NaN, until `linearize` computes them.
+            mean_square: whether `speeds` are mean squares of F(h) − h over the units instead of half the sum, as in the
+                computation-through-dynamics tutorials; they are converted.
+            fields: any other field of this class, with one row a point, such as `inputs` or `jacobians`, or a setting.
+
+        Raises:
+            ValueError: numbers of rows that differ, or an unknown field.
+        """
+        states = np.asarray(states, np.float64)
+        if states.ndim != 2:
+            raise ValueError(f"expected states [n, d], got shape {states.shape}")
+        known = {field.name for field in dataclasses.fields(cls)} - {"states", "speeds"}
+        if unknown := sorted(set(fields) - known):
+            raise ValueError(f"unknown fields {unknown}; fields are {sorted(known)}")
+        speeds = np.full(len(states), np.nan) if speeds is None else np.asarray(speeds, np.float64)
+        if mean_square:
+            speeds = 0.5 * states.shape[1] * speeds
+        settings = ("kind", "dt", "tolerance", "num_candidates", "dropped", "ghosts", "forward", "structure")
+        rows = {name: np.asarray(value) for name, value in fields.items() if name not in (*settings, "smallest_speed")}
+        for name, value in (rows | {"speeds": speeds}).items():
+            if value.shape[:1] != states.shape[:1]:
+                raise ValueError(
+                    f"expected {name} with one row for each of {len(states)} points, got shape {value.shape}"
+                )
+        return cls(states=states, speeds=speeds, **(fields | rows))
 
     def __len__(self) -> int:
         return len(self.states)
 
     def __getitem__(self, index: Any) -> "FixedPoints":
         index = np.atleast_1d(np.arange(len(self))[index])
-        chosen = {name: value[index] for name, value in self._per_point().items()}
+        chosen = {name: value[index] for name, value in self.per_point().items()}
         return dataclasses.replace(self, **chosen)
+
+    @classmethod
+    def concatenate(cls, sets: Sequence["FixedPoints"]) -> "FixedPoints":
+        """All points of several sets of one system, such as those at different inputs.
+
+        Fields that some set lacks are None. `candidate_indices` and the indices in `dropped` count on through the
+        candidates of the sets, in their order.
+
+        Raises:
+            ValueError: there is no set, or the sets differ in kind, size of the states, or dt.
+        """
+        sets = list(sets)
+        if not sets:
+            raise ValueError("there are no sets of points to concatenate")
+        for name, values in (("kind", {s.kind for s in sets}), ("dt", {s.dt for s in sets})):
+            if len(values) > 1:
+                raise ValueError(f"sets of points with different {name} cannot be one set: {sorted(map(str, values))}")
+        if len(sizes := {s.states.shape[1] for s in sets}) > 1:
+            raise ValueError(f"sets of points in different dimensions cannot be one set: {sorted(sizes)}")
+        known = all(s.num_candidates is not None for s in sets)
+        offsets = np.cumsum([0] + [s.num_candidates or 0 for s in sets])
+        shared = set.intersection(*(set(s.per_point()) for s in sets))
+        rows = {name: np.concatenate([s.per_point()[name] for s in sets]) for name in shared}
+        if known and "candidate_indices" in rows:
+            shifted = [
+                np.where(s.candidate_indices < 0, -1, s.candidate_indices + o)
+                for s, o in zip(sets, offsets[:-1], strict=True)
+            ]
+            rows["candidate_indices"] = np.concatenate(shifted)
+        reasons = dict.fromkeys(reason for s in sets for reason in s.dropped)
+        nobody = np.arange(0)
+        dropped = {
+            reason: np.concatenate([s.dropped.get(reason, nobody) + o for s, o in zip(sets, offsets[:-1], strict=True)])
+            for reason in reasons
+        }
+        tolerances = [s.tolerance for s in sets if s.tolerance is not None]
+        ghosts = [s.ghosts for s in sets if s.ghosts is not None]
+        return cls(
+            **rows,
+            kind=sets[0].kind,
+            dt=sets[0].dt,
+            tolerance=max(tolerances, default=None),
+            num_candidates=int(offsets[-1]) if known else None,
+            dropped=dropped if known else {},
+            ghosts=cls.concatenate(ghosts) if ghosts else None,
+            structure=sets[0].structure,
+        )
 
     @property
     def is_stable(self) -> Bool[np.ndarray, "n"]:
@@ -75,77 +173,97 @@ class FixedPoints:
         Raises:
             ValueError: the points are not linearised yet.
         """
-        if self.num_unstable is None:
+        return self._linearized(self.num_unstable) == 0
+
+    @property
+    def stability(self) -> Any:
+        """Stability class of each point, [n] of str, judged by the known modes: "attractor" (all decay), "repeller" (all
+        grow), "saddle" (some do; `num_unstable` is its index), or "marginal" (none grows, and some lie on the boundary of
+        stability to within 1e-6; see `stability_within`)."""
+        return self.stability_within(MARGINAL)
+
+    def stability_within(self, margin: float) -> Any:
+        """`stability` where eigenvalues closer than `margin` to the boundary (|λ| = 1 of a map, Re λ = 0 of a flow) count as
+        on it: a larger margin, such as 0.01, finds the points of a line attractor that is not perfect.
+
+        Raises:
+            ValueError: the points are not linearised yet.
+        """
+        growth = self.growth
+        grows, neutral = growth > margin, np.abs(growth) <= margin
+        conditions = [grows.all(axis=1), grows.any(axis=1), neutral.any(axis=1)]
+        return np.select(conditions, ["repeller", "saddle", "marginal"], "attractor")
+
+    @property
+    def growth(self) -> Float[np.ndarray, "n k"]:
+        """|λ| − 1 of a map, Re λ of a flow: positive where a mode grows."""
+        values = self._linearized(self.eigenvalues)
+        return values.real if self.kind == "flow" else np.abs(values) - 1
+
+    @property
+    def time_constants(self) -> Float[np.ndarray, "n k"]:
+        """Time in which each mode falls (or, of a growing one, rises) by e: 1 / |log |λ|| of a map, 1 / |Re λ| of a flow; in
+        seconds where dt is given, else in steps or in the flow's unit of time. Infinite on the boundary of stability."""
+        values = self._linearized(self.eigenvalues)
+        with np.errstate(divide="ignore"):
+            rate = values.real if self.kind == "flow" else np.log(np.abs(values))
+            return self._unit_of_time / np.abs(rate)
+
+    @property
+    def frequencies(self) -> Float[np.ndarray, "n k"]:
+        """Oscillation frequency of each mode, |arg λ| / 2π of a map, |Im λ| / 2π of a flow: in Hz where dt is given, else in
+        cycles a step or a unit of time. 0 of a mode that does not turn, ½ cycle a step of one with negative λ."""
+        values = self._linearized(self.eigenvalues)
+        angle = values.imag if self.kind == "flow" else np.angle(values)
+        return np.abs(angle) / (2 * np.pi * self._unit_of_time)
+
+    @property
+    def completeness(self) -> Completeness:
+        """What the hits say about points not yet seen.
+
+        Raises:
+            ValueError: it is not known how many candidates led to each point.
+        """
+        if self.hits is None:
+            raise ValueError("it is not known how many candidates led to each point")
+        return Completeness.of(self.hits)
+
+    @property
+    def _unit_of_time(self) -> float:
+        return 1.0 if self.dt is None else self.dt
+
+    def _linearized(self, values: Any) -> Any:
+        if values is None:
             raise ValueError("the stability is not known yet: call linearize(F, points) first")
-        return self.num_unstable == 0
+        return values
 
     def unravel(self, states: Float[Any, "*n d"]) -> Any:
         """Flat states in the model's own form, such as an LSTM's (c, h), with the same leading axes."""
         return states if self.structure is None else self.structure.unravel(states)
 
+    def per_point(self) -> dict[str, np.ndarray]:
+        """The fields that have one row for each point."""
+        fields = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        return {name: value for name, value in fields.items() if isinstance(value, np.ndarray)}
+
+    def to_dict(self) -> dict[str, np.ndarray]:
+        """The arrays with one row for each point, and what follows from the modes where these are known."""
+        derived = ("stability", "time_constants", "frequencies") if self.eigenvalues is not None else ()
+        return self.per_point() | {name: getattr(self, name) for name in derived}
+
     def save(self, path: str | os.PathLike) -> None:
         """Writes everything to an HDF5 file, atomically; parent folders are made."""
-        path = os.fspath(path)
-        os.makedirs(os.path.dirname(os.path.abspath(path)), exist_ok=True)
-        temporary = f"{path}.tmp"
-        with h5py.File(temporary, "w") as file:
-            file.attrs["format_version"] = FORMAT_VERSION
-            for name, value in self._per_point().items():
-                file.create_dataset(name, data=value)
-            for name in ("kind", "dt", "tolerance", "num_candidates"):
-                if getattr(self, name) is not None:
-                    file.attrs[name] = getattr(self, name)
-            if self.structure is not None:
-                file.attrs["structure"] = self.structure.to_json()
-            for reason, indices in self.dropped.items():
-                file.create_dataset(f"dropped/{reason}", data=indices)
-        os.replace(temporary, path)
+        points_file.save(self, path)
 
     @classmethod
     def load(cls, path: str | os.PathLike) -> "FixedPoints":
         """Reads what `save` wrote.
 
         Raises:
+            FileNotFoundError: there is no such file.
             ValueError: the file is not one of fixed points, or of a newer format.
         """
-        with h5py.File(path, "r") as file:
-            version = file.attrs.get("format_version")
-            if version is None or version > FORMAT_VERSION or "states" not in file:
-                raise ValueError(f"{path} is not a file of fixed points of format {FORMAT_VERSION} or older")
-            arrays = {name: item[()] for name, item in file.items() if isinstance(item, h5py.Dataset)}
-            settings = {
-                name: value.item() if isinstance(value, np.generic) else value
-                for name, value in file.attrs.items()
-                if name not in ("format_version", "structure")
-            }
-            dropped = {reason: item[()] for reason, item in file.get("dropped", {}).items()}
-            structure = Structure.from_json(file.attrs["structure"]) if "structure" in file.attrs else None
-        return cls(**arrays, **settings, dropped=dropped, structure=structure)
-
-    def _per_point(self) -> dict[str, np.ndarray]:
-        """The fields that have one row for each point."""
-        fields = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
-        return {name: value for name, value in fields.items() if isinstance(value, np.ndarray)}
+        return points_file.load(cls, path)
 
     def __repr__(self) -> str:
-        n, d = self.states.shape
-        found = "" if self.num_candidates is None else f" from {self.num_candidates:,} candidates"
-        lines = [f"FixedPoints: {n:,} of a {self.kind} in {d} dimensions{found}"]
-        if n:
-            limit = "" if self.tolerance is None else f" (tolerance {self.tolerance:.1g})"
-            lines.append(f"  speed q: median {np.median(self.speeds):.1e}, largest {self.speeds.max():.1e}{limit}")
-        if self.num_unstable is None:
-            lines.append("  stability: not known yet, see linearize")
-        elif n:
-            counts = sorted(Counter(self.num_unstable.tolist()).items())
-            names = ("stable", "with 1 unstable mode")
-            lines.append(
-                "  stability: "
-                + ", ".join(f"{c:,} {names[k] if k < 2 else f'with {k} unstable modes'}" for k, c in counts)
-            )
-        lost = [
-            f"{len(indices):,} {reason.replace('_', ' ')}" for reason, indices in self.dropped.items() if len(indices)
-        ]
-        if lost:
-            lines.append("  dropped candidates: " + ", ".join(lost))
-        return "\n".join(lines)
+        return points_text.describe(self)
