@@ -156,6 +156,16 @@ def test_verdicts_and_the_exponent(modules):
     assert benchmark.exponent([(n, 3e-4 * n**1.5) for n in (10, 20, 80)]) == pytest.approx(1.5)
 
 
+def test_the_share_at_rest_counts_every_candidate_that_arrived(modules, case):
+    benchmark = modules[0]
+    everywhere = find_fixed_points(case.F, case.candidates, case.inputs)
+    assert benchmark.share_at_rest(everywhere) == 1
+    far = find_fixed_points(lambda h: h + jnp.sin(h), np.linspace(1.4, 4.4, 40)[:, None], outlier_factor=2.0)
+    lost = sum(len(far.dropped[reason]) for reason in ("not_converged", "stalled", "ghost", "not_finite"))
+    assert len(far.dropped["outlier"]) > 0
+    assert benchmark.share_at_rest(far) == pytest.approx(1 - lost / 40)
+
+
 def test_compilations_and_memory_are_measured(modules):
     benchmark = modules[0]
     with benchmark.counting_compilations() as compiled:

@@ -116,12 +116,18 @@ def is_saturated(
     result = np.zeros(len(states), bool)
     if not len(suspects):
         return result
-    entries = states.shape[1] ** 2
-    residuals, gains = in_batches(_unit_gains, system, states[suspects], rows[suspects], entries, FEW)
+    residuals, gains = unit_gains(system, states[suspects], rows[suspects])
     rounding = 8 * np.finfo(states.dtype).eps * np.abs(states[suspects])
     flat = (gains < FLAT) | (np.abs(residuals) > np.maximum(0.01 * width * gains, rounding))
     result[suspects] = (outside[suspects] & flat).any(axis=1)
     return result
+
+
+def unit_gains(
+    system: System, states: Float[np.ndarray, "n d"], rows: Float[np.ndarray, "n U"]
+) -> tuple[Float[np.ndarray, "n d"], Float[np.ndarray, "n d"]]:
+    """(r_i, ‖∂r_i/∂h‖) of every unit at each state."""
+    return in_batches(_unit_gains, system, states, rows, states.shape[1] ** 2, FEW)
 
 
 @jax.jit

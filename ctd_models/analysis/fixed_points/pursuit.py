@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
+from ctd_models.analysis.fixed_points.assessment import is_ghost, unit_gains
 from ctd_models.analysis.fixed_points.pool import Solution, batch_sizes, compile_batch, solve
 from ctd_models.analysis.fixed_points.solvers import CONVERGED, NON_FINITE, STALLED, Limits, Solver
 from ctd_models.analysis.systems import System
@@ -71,7 +72,7 @@ class Pursuit:
 
     def solve(self, solver: Solver, starts: np.ndarray, rows: np.ndarray, description: str) -> Solution:
         """One attempt of one solver."""
-        sizes = batch_sizes(self.count, starts.shape[1], solver.uses_jacobian)
+        sizes = self._sizes(solver, starts.shape[1])
         return solve(solver, self.system, starts, rows, self.limits, self.progress, sizes, description)
 
     def _try_again(self, solver, outcome, which, starts, rows, description) -> None:
@@ -95,6 +96,11 @@ class Pursuit:
             result.append(np.asarray(_run_forward(self.system, states[chosen], rows[chosen], np.int32(steps))))
         return np.clip(np.concatenate(result)[: len(states)], self.limits.low, self.limits.high)
 
+    def _sizes(self, solver: Solver, size: int) -> tuple[int, ...]:
+        """Sizes of batches; one small one for solvers that see few states."""
+        sizes = batch_sizes(self.count, size, solver.uses_jacobian)
+        return sizes if solver == self.solvers[0] else (max(sizes[0], min(16, self.count)),)
+
     def _forward_batch(self, size: int) -> int:
         sizes = batch_sizes(self.count, size, False)
         return sizes[-2] if len(sizes) > 1 else sizes[-1]
@@ -109,10 +115,12 @@ class Pursuit:
         _COMPILED.add(signature)
         state, row = np.zeros((1, size), dtype), np.zeros((1, num_inputs), dtype)
         for solver in self.solvers:
-            for batch in batch_sizes(self.count, size, solver.uses_jacobian):
+            for batch in self._sizes(solver, size):
                 compile_batch(solver, self.system, state, row, self.limits, batch)
         if self.retries:
             self.run_forward(state, row, 0)
+        is_ghost(self.system, state, row)
+        unit_gains(self.system, state, row)
 
 
 _COMPILED: set[Any] = set()
