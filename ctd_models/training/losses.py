@@ -53,6 +53,26 @@ def mean_squared_error(model: nn.Module, l2: float = 0.0) -> Loss:
     Raises:
         ValueError: targets or mask do not have the shape of the network's outputs.
     """
+    return _masked_loss(model, l2, "mse", lambda outputs, targets: (outputs - targets) ** 2)
+
+
+def binary_cross_entropy(model: nn.Module, l2: float = 0.0) -> Loss:
+    """Masked mean of log(1 + exp(−y o)), plus l2 · ‖params‖²: the logistic loss of outputs o for targets y = ±1.
+
+    An output is the logit of y = 1, p(y = 1) = 1 / (1 + exp(−o)). Batches and penalty are as in `mean_squared_error`;
+    that targets are ±1 where the mask counts is the caller's part, since they are known only inside the compiled step.
+
+    Metrics:
+        cross_entropy: the loss without the penalty [nats].
+
+    Raises:
+        ValueError: targets or mask do not have the shape of the network's outputs.
+    """
+    return _masked_loss(model, l2, "cross_entropy", lambda outputs, targets: jax.nn.softplus(-targets * outputs))
+
+
+def _masked_loss(model: nn.Module, l2: float, name: str, error: Callable[[Any, Any], Any]) -> Loss:
+    """The masked mean of error(outputs, targets), reported as `name`, plus l2 · ‖params‖²."""
     if l2 < 0:
         raise ValueError(f"l2 cannot be negative, got {l2}")
     quiet = deterministic(model)
@@ -65,8 +85,8 @@ def mean_squared_error(model: nn.Module, l2: float = 0.0) -> Loss:
             raise ValueError(f"targets have shape {trials.targets.shape}, the outputs of the network {outputs.shape}")
         if trials.mask.shape not in (outputs.shape, (*outputs.shape[:-1], 1)):
             raise ValueError(f"the mask has shape {trials.mask.shape}, expected {(*outputs.shape[:-1], 1)}")
-        mse = masked_mean((outputs - trials.targets) ** 2, trials.mask)
+        value = masked_mean(error(outputs, trials.targets), trials.mask)
         penalty = l2 * optax.tree.norm(variables["params"], squared=True) if l2 else 0.0
-        return mse + penalty, {"mse": mse}
+        return value + penalty, {name: value}
 
     return loss

@@ -1,4 +1,4 @@
-"""The squared error against NumPy."""
+"""The losses against NumPy."""
 
 import jax
 import jax.numpy as jnp
@@ -7,7 +7,7 @@ import pytest
 
 from ctd_models import VanillaRNN
 from ctd_models.tasks import BinaryDecision
-from ctd_models.training import mean_squared_error
+from ctd_models.training.losses import binary_cross_entropy, mean_squared_error
 
 MODEL = VanillaRNN(5, 1)
 TRIALS = BinaryDecision(num_steps=4).sample(jax.random.key(0), 6)
@@ -34,11 +34,36 @@ def test_a_mask_of_each_output_weighs_each_output():
     assert float(loss) == pytest.approx(expected, rel=1e-5)
 
 
-def test_bad_shapes():
-    loss = mean_squared_error(MODEL)
+def test_cross_entropy_is_that_of_bernoulli_probabilities():
+    outputs = np.asarray(MODEL.apply(VARIABLES, TRIALS.inputs).outputs, np.float64)[:, -1]
+    answers = np.asarray(TRIALS.targets)[:, -1]
+    assert {-1.0, 1.0} == set(answers.ravel())  # both answers occur
+    probability = 1 / (1 + np.exp(-outputs))
+    expected = -np.log(np.where(answers > 0, probability, 1 - probability)).mean()
+    norm = sum((np.asarray(p) ** 2).sum() for p in jax.tree.leaves(VARIABLES))
+    loss, metrics = binary_cross_entropy(MODEL, l2=0.01)(VARIABLES, TRIALS, {}, 0, True)
+    assert float(metrics["cross_entropy"]) == pytest.approx(expected, rel=1e-5)
+    assert float(loss) == pytest.approx(expected + 0.01 * norm, rel=1e-5)
+
+
+def test_cross_entropy_of_sure_answers():
+    """|logit| where right is log(1 + exp(−|logit|)) → 0, where wrong → |logit|, without overflow."""
+    model, trials = VanillaRNN(2, 1), TRIALS._replace(targets=jnp.ones_like(TRIALS.targets))
+    zeros = jax.tree.map(jnp.zeros_like, model.init(jax.random.key(0), TRIALS.inputs))
+    for logit, expected in ((0.0, np.log(2)), (200.0, 0.0), (-200.0, 200.0)):
+        zeros["params"]["readout"]["bias"] = jnp.full(1, logit)
+        value, _ = binary_cross_entropy(model)(zeros, trials, {}, 0, True)
+        assert float(value) == pytest.approx(expected, abs=1e-6)
+        slope = jax.grad(lambda v: binary_cross_entropy(model)(v, trials, {}, 0, True)[0])(zeros)
+        assert float(slope["params"]["readout"]["bias"][0]) == pytest.approx(-1 / (1 + np.exp(logit)), abs=1e-6)
+
+
+@pytest.mark.parametrize("make", [mean_squared_error, binary_cross_entropy])
+def test_bad_shapes(make):
+    loss = make(MODEL)
     with pytest.raises(ValueError, match=r"targets have shape \(6, 3, 1\), the outputs of the network \(6, 4, 1\)"):
         loss(VARIABLES, TRIALS._replace(targets=TRIALS.targets[:, :3]), {}, 0, True)
     with pytest.raises(ValueError, match=r"the mask has shape \(6, 4\), expected \(6, 4, 1\)"):
         loss(VARIABLES, TRIALS._replace(mask=TRIALS.mask[..., 0]), {}, 0, True)
     with pytest.raises(ValueError, match="l2 cannot be negative"):
-        mean_squared_error(MODEL, l2=-1.0)
+        make(MODEL, l2=-1.0)

@@ -36,15 +36,28 @@ def in_batches(
 def speeds_of(
     system: System, states: Float[np.ndarray, "n d"], rows: Float[np.ndarray, "n U"], batch: int | None = None
 ) -> np.ndarray:
-    """q of each state."""
+    """q of each state; `batch` is the size of a batch of many."""
     if not len(states):
         return np.zeros(0, states.dtype)
+    batch = FEW if len(states) <= FEW else batch
     return in_batches(_speeds, system, states, rows, 16 * states.shape[1], batch)[0]
 
 
 @jax.jit
 def _speeds(system: System, states: Float[Array, "n d"], inputs: Float[Array, "n U"]) -> tuple[Array]:
     return (jax.vmap(system.speed)(states, inputs),)
+
+
+def compile_assessment(system: System, state: Float[np.ndarray, "d"], row: Float[np.ndarray, "U"]) -> None:
+    """Compiles what is needed only where searches stall or run away, once for each system."""
+    signature = (jax.tree.structure(system), state.shape, row.shape, state.dtype)
+    if signature not in _COMPILED:
+        _COMPILED.add(signature)
+        is_ghost(system, state[None], row[None])
+        unit_gains(system, state[None], row[None])
+
+
+_COMPILED: set[Any] = set()
 
 
 def rounding_speed(states: Float[np.ndarray, "n d"]) -> Float[np.ndarray, "n"]:
@@ -81,15 +94,18 @@ def _minimum(system: System, states: Float[Array, "n d"], inputs: Float[Array, "
         def hessian(v):
             return jax.jvp(lambda h: jax.grad(system.speed)(h, inputs), (state,), (v,))[1]
 
-        square, bend = slope @ slope, slope @ hessian(slope)
+        def away_from_the_largest(_, carry):  # power iteration on H − c I, with c above the largest eigenvalue so far
+            v, shift = carry
+            pushed = hessian(v)
+            shift = jnp.maximum(shift, 1.2 * jnp.linalg.norm(pushed))
+            return unit(pushed - shift * v), shift
+
+        least, shift = jax.lax.fori_loop(0, 80, away_from_the_largest, (start, jnp.zeros((), state.dtype)))
+        of_slope, of_least = jax.vmap(hessian)(jnp.stack([slope, least]))
+        square, bend = slope @ slope, slope @ of_slope
         decrease = jnp.where(bend > 0, 0.5 * square**2 / jnp.where(bend > 0, bend, 1.0), jnp.inf) / (speed + tiny)
         decrease = jnp.where(square > tiny, decrease, 0.0)
-
-        # the smallest eigenvalue of H is that of H − c I of largest magnitude, shifted back
-        largest = jax.lax.fori_loop(0, 20, lambda _, v: hessian(unit(v)), start)
-        shift = 1.1 * jnp.linalg.norm(largest)
-        least = unit(jax.lax.fori_loop(0, 60, lambda _, v: unit(hessian(v) - shift * v), start))
-        return decrease, least @ hessian(least) / jnp.maximum(shift, tiny)
+        return decrease, least @ of_least / jnp.maximum(shift, tiny)
 
     return jax.vmap(one)(states, inputs)
 

@@ -22,7 +22,7 @@ def batch_sizes(count: int, size: int, uses_jacobian: bool) -> tuple[int, ...]:
     """The sizes, rising, of the batches in which `count` states of `size` units are worked on: at most three programs."""
     room = max(1, POOL_ENTRIES // (size * size if uses_jacobian else 16 * size))
     largest = min(room, count)
-    return tuple(sorted({largest, max(1, largest // 8), max(1, largest // 64)}))
+    return tuple(sorted({largest, *(max(largest // part, min(16, largest)) for part in (8, 64))}))
 
 
 class _Pool(NamedTuple):

@@ -8,7 +8,6 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
-from ctd_models.analysis.fixed_points.assessment import is_ghost, unit_gains
 from ctd_models.analysis.fixed_points.pool import Solution, batch_sizes, compile_batch, solve
 from ctd_models.analysis.fixed_points.solvers import CONVERGED, NON_FINITE, STALLED, Limits, Solver
 from ctd_models.analysis.systems import System
@@ -47,10 +46,13 @@ class Pursuit:
     progress: bool | None = None
     retries: int = len(RUNS_FORWARD)
     """New attempts of a candidate that stalled, after running it forward."""
+    largest_batch: int | None = None
+    """Size of the only batch of a pursuit that is expected to see few states; None: as many as there is room for."""
 
     def __call__(
         self, starts: Float[np.ndarray, "n d"], rows: Float[np.ndarray, "n U"], description: str = "fixed points"
     ) -> Outcome:
+        self._compile(rows.shape[1], starts.dtype)
         first, *others = self.solvers
         starts = np.clip(starts, self.limits.low, self.limits.high)
         result = self.solve(first, starts, rows, description)
@@ -99,17 +101,19 @@ class Pursuit:
     def _sizes(self, solver: Solver, size: int) -> tuple[int, ...]:
         """Sizes of batches; one small one for solvers that see few states."""
         sizes = batch_sizes(self.count, size, solver.uses_jacobian)
-        return sizes if solver == self.solvers[0] else (max(sizes[0], min(16, self.count)),)
+        largest = self.largest_batch if solver == self.solvers[0] else 16
+        return sizes if largest is None else (max(sizes[0], min(largest, self.count)),)
 
     def _forward_batch(self, size: int) -> int:
         sizes = batch_sizes(self.count, size, False)
         return sizes[-2] if len(sizes) > 1 else sizes[-1]
 
-    def compile(self, num_inputs: int, dtype: Any) -> None:
+    def _compile(self, num_inputs: int, dtype: Any) -> None:
         """Compiles whatever may be needed, once for each system and shape, so that what a search meets on its way
         decides on nothing that takes seconds."""
         size = self.system.structure.size
         signature = (self.solvers, jax.tree.structure(self.system), size, num_inputs, np.dtype(dtype), self.count)
+        signature += (self.retries, self.largest_batch)
         if signature in _COMPILED:
             return
         _COMPILED.add(signature)
@@ -119,8 +123,6 @@ class Pursuit:
                 compile_batch(solver, self.system, state, row, self.limits, batch)
         if self.retries:
             self.run_forward(state, row, 0)
-        is_ghost(self.system, state, row)
-        unit_gains(self.system, state, row)
 
 
 _COMPILED: set[Any] = set()

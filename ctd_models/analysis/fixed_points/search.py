@@ -8,7 +8,14 @@ import numpy as np
 from jaxtyping import Float
 from scipy.spatial import cKDTree
 
-from ctd_models.analysis.fixed_points.assessment import is_ghost, is_saturated, rounding_speed, speeds_of
+from ctd_models.analysis.fixed_points.assessment import (
+    compile_assessment,
+    is_ghost,
+    is_saturated,
+    rounding_speed,
+    speeds_of,
+)
+from ctd_models.analysis.fixed_points.draft import SINGLE_PRECISION, draft_of
 from ctd_models.analysis.fixed_points.exploration import forward_fates, midpoints
 from ctd_models.analysis.fixed_points.methods import EXACT, as_solvers
 from ctd_models.analysis.fixed_points.points import FixedPoints
@@ -106,14 +113,15 @@ def find_fixed_points(
         system, states, rows = prepare(F, candidates, inputs, kind=kind, dtype=dtype)
         solvers = as_solvers(method, max_iterations, states.shape[1], tolerance)
         check_repeatable(system, states[0], rows[0])
+        compile_assessment(system, states[0], rows[0])
         if noise > 0:
             states = states + noise * np.asarray(jax.random.normal(key, states.shape, dtype))
         centre = states.mean(axis=0)
         spread = float(np.linalg.norm(states - centre, axis=1).mean())
         limits = Limits(tolerance, 0.5 * spread or 1.0, *(bounds or ()))
         pursuit = Pursuit(solvers, system, limits, len(states), progress, retries)
-        pursuit.compile(rows.shape[1], dtype)
-        outcome = pursuit(states, rows)
+        draft = draft_of(pursuit, F, candidates, inputs) if len(solvers) > 1 and tolerance >= SINGLE_PRECISION else None
+        outcome = (pursuit if draft is None else draft)(states, rows)
         sieve = _Sieve(system, states, centre, spread, unique_distance, outlier_factor)
         found = sieve(outcome, rows, np.arange(len(states)))
         fates = None
@@ -238,20 +246,19 @@ def _ghosts(pursuit: Pursuit, outcome: Outcome, rows: np.ndarray, distance: floa
         outcome.stalls[stalled],
         speeds_of(pursuit.system, outcome.stalls[stalled], rows[stalled], len(rows)),
     )
-    near = max(distance, 0.05 * spread)
+    near = max(distance, 0.2 * spread)
     stands_for = merge_duplicates(np.concatenate([places, rows[stalled]], axis=1), speeds, near)
     leaders = np.unique(stands_for)
     minima, inputs = places[leaders], rows[stalled[leaders]]
-    for _ in range(2):
-        solution = pursuit.solve(pursuit.solvers[-1], minima, inputs, "ghosts")
-        minima = solution.states
+    solution = pursuit.solve(pursuit.solvers[-1], minima, inputs, "ghosts")
+    minima = solution.states
     real = is_ghost(pursuit.system, minima, inputs) & (solution.status != CONVERGED)
     in_ghost[stalled] = real[np.searchsorted(leaders, stands_for)] & (outcome.status[stalled] == STALLED)
     if not real.any():
         return None, in_ghost
     hits = np.bincount(np.searchsorted(leaders, stands_for), minlength=len(leaders))
     speeds = speeds_of(pursuit.system, minima, inputs, len(rows))
-    same = merge_duplicates(np.concatenate([minima, inputs], axis=1)[real], speeds[real], near)
+    same = merge_duplicates(np.concatenate([minima, inputs], axis=1)[real], speeds[real], 0.25 * near)
     unique = np.unique(same)
     chosen = np.flatnonzero(real)[unique]
     return FixedPoints(
