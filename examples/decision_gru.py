@@ -1,8 +1,7 @@
 """A GRU decides about the sign of an integral, and a bent line of slow points shows how.
 
 Trains the network, loads its checkpoint, finds the slow points of its dynamics at zero input and the line that they form,
-and writes figures and results.json: along the line the dynamics almost stand still, most of its length is invisible to
-the readout, and the input moves the state along it.
+and writes figures and results.json.
 """
 
 import dataclasses
@@ -23,12 +22,11 @@ class Settings:
     loss: Literal["squared_error", "cross_entropy"] = "squared_error"
     """Between the last output and ±1, or of the last output as a logit."""
     schedule: Literal["cosine", "published"] = "cosine"
-    """Adam with a warm-up and a cosine decay, or with the settings published with the tutorial (an l2 of 2e-5 among them)."""
+    """Adam with a warm-up and a cosine decay, or with the settings published with the tutorial."""
     learning_rate: float = 3e-3
     """Peak of the cosine schedule."""
     l2: float = 5e-5
-    """Weight of the sum of squared parameters in the loss, with the cosine schedule. More makes a cleaner line, less a
-    smaller error."""
+    """Weight of the sum of squared parameters, with the cosine schedule: more makes a cleaner line and a larger error."""
     tolerance: float = 5e-5
     """Largest speed q of a slow point; the tutorial's strictest."""
     line_tolerance: float = 5e-4
@@ -48,7 +46,7 @@ def main(settings: Settings) -> dict[str, float]:
     import numpy as np
 
     from ctd_models import GRU, Trainer, load_checkpoint, step_function
-    from ctd_models.analysis import find_fixed_points, find_slow_manifold, linearize, squared_correlation
+    from ctd_models.analysis import find_fixed_points, find_slow_manifold, squared_correlation
     from ctd_models.tasks import BinaryDecision
     from ctd_models.training.losses import binary_cross_entropy, mean_squared_error
 
@@ -82,34 +80,31 @@ def main(settings: Settings) -> dict[str, float]:
     candidates = np.random.default_rng(settings.seed).choice(visited, settings.num_candidates, replace=False)
     points = find_fixed_points(F, candidates, jnp.zeros(1), tolerance=settings.tolerance, bounds=(-1, 1))
     points.save(settings.out / "fixed_points.h5")
-    points = linearize(F, points, dt=task.dt)
-    speed, few = settings.line_tolerance, {"spacing": 0.1, "max_points": 300, "bounds": (-1, 1)}
-    while len(slow := find_slow_manifold(F, candidates[:1_000], jnp.zeros(1), speed=speed, **few)) < 10:
+    speed, options = settings.line_tolerance, {"spacing": 0.1, "max_points": 300, "bounds": (-1, 1)}
+    while len(slow := find_slow_manifold(F, candidates[:1_000], jnp.zeros(1), speed=speed, **options)) < 10:
         speed *= 10  # a network that is hardly trained may have no slower line
-    slow = linearize(F, slow, dt=task.dt)
     print(points, slow, sep="\n")
+    line, slow, along, measures = follow(dataclasses.replace(slow, dt=task.dt), variables, decide)
+    final, integral = np.asarray(trajectory.states)[:, -1], np.asarray(trials.inputs).sum(axis=1)
 
-    line, slow, along, measures = follow(slow, variables, decide)
-    final, integral = np.asarray(trajectory.states)[:, -1], np.asarray(trials.inputs).sum(axis=(1, 2))
+    draw(settings.out, task, result.history, metric, variables, trials, trajectory, points, slow, along, candidates)
     results = {
         "eval_mse": float(jnp.mean((decisions - answers) ** 2)),
         f"eval_{metric}": float(eval_loss),
         "accuracy": float(jnp.mean(jnp.sign(decisions) == answers)),
         "num_fixed_points": len(points),
         "max_speed": float(points.speeds.max()) if len(points) else 0.0,
-        "line_max_speed": float(slow.speeds.max()),
         **measures,
-        "line_integral_r2": squared_correlation(line.coordinate(final)[0], integral),
-        "readout_integral_r2": squared_correlation(np.asarray(decisions)[:, 0], integral),
+        "integral_from_line_r2": squared_correlation(line.coordinate(final)[0][:, None], integral)[0],
+        "integral_from_readout_r2": squared_correlation(np.asarray(decisions), integral)[0],
         **times,
     }
-    draw(settings.out, task, result.history, metric, variables, trials, trajectory, points, slow, along, candidates)
     common.write_results(settings.out, results)
     return results
 
 
 def follow(slow, variables, decide):
-    """(line, its points in order, what changes along it, measures): from the end where the readout is lower to the other."""
+    """(line, its points in order, what changes along it, measures): towards the end where the readout is higher."""
     import _common as common
     import numpy as np
 
@@ -117,78 +112,70 @@ def follow(slow, variables, decide):
 
     line = order_line(slow, closed=False, max_gap=np.inf, gap_factor=5)
     slow = slow[line.order]
-    value = decide(common.readout(slow.states, variables))
+    value, weights = decide(common.readout(slow.states, variables)), variables["params"]["readout"]["kernel"][:, 0]
     forward = 1 if value[-1] >= value[0] else -1
-    tangents, weights = forward * line.tangents, np.asarray(variables["params"]["readout"]["kernel"])[:, 0]
-    right, left, into = slow.right_eigenvectors[:, :, 0], slow.left_eigenvectors[:, :, 0], slow.input_jacobians[:, :, 0]
+    tangents, into = forward * line.tangents, slow.input_jacobians[:, :, 0]
     top, second = np.abs(slow.eigenvalues[:, :2]).T
-    seen, mode = np.abs(tangents @ weights) / np.linalg.norm(weights), np.sum(tangents * right, axis=1)
-    select = np.real(
-        mode * np.sum(left * into, axis=1)
-    )  # B δx keeps r (lᵀB δx), of which this much is along the tangent
+    seen = np.abs(tangents @ weights) / np.linalg.norm(weights)
+    mode = np.sum(tangents * slow.right_eigenvectors[:, :, 0], axis=1)
+    shift = np.real(mode * np.sum(slow.left_eigenvectors[:, :, 0] * into, axis=1))  # along the tangent, of r lᵀB
     along = {
-        "arc_length": line.arc_length if forward > 0 else line.length - line.arc_length,
-        "pieces": np.isin(np.arange(len(slow)) - 1, line.gap_indices).cumsum(),
         "readout": {"": value},
         "|eigenvalue|": {"first": top, "second": second},
         "|cos| of tangent with": {"first right\neigenvector": np.abs(mode), "readout": seen},
-        "shift along line\nper unit of input": {"l · B": select, "tangent · B": np.sum(tangents * into, axis=1)},
+        "shift along line\nper unit of input": {"l · B": shift, "tangent · B": np.sum(tangents * into, axis=1)},
+        "arc_length": line.arc_length if forward > 0 else line.length - line.arc_length,
+        "pieces": np.isin(np.arange(len(slow)) - 1, line.gap_indices).cumsum(),
     }
     everywhere = np.linspace(0, line.length, 10_001)
     size, angle = (np.interp(everywhere, line.arc_length, v) for v in (np.abs(value), seen))  # straight across gaps
-    return (
-        line,
-        slow,
-        along,
-        {
-            "num_line_points": len(slow),
-            "num_line_pieces": 1 + len(line.gap_sizes),
-            "line_length": line.length,
-            "line_gap_fraction": line.gap_sizes.sum() / line.length,
-            "top_eigenvalue_median": np.median(top),
-            "top_eigenvalue_p10": np.quantile(top, 0.1),
-            "top_eigenvalue_p90": np.quantile(top, 0.9),
-            "second_eigenvalue_median": np.median(second),
-            "second_time_constant_median_s": np.median(slow.time_constants[:, 1]),
-            "flat_fraction": np.mean(np.abs(size - 1) < 0.1),
-            "jump_length_fraction": np.mean(size < 0.9),
-            "orthogonal_fraction": np.mean(angle < 0.1),
-            "tangent_readout_cos_median": np.median(seen),
-            "tangent_right_eigenvector_cos_median": np.median(np.abs(mode)),
-            "tangent_right_eigenvector_cos_p10": np.quantile(np.abs(mode), 0.1),
-            "input_along_line_median": np.median(select),
-            "input_along_line_positive_fraction": np.mean(select > 0),
-        },
-    )
+    measures = {
+        "num_line_points": len(slow),
+        "num_line_pieces": 1 + len(line.gap_sizes),
+        "line_max_speed": slow.speeds.max(),
+        "line_length": line.length,
+        "line_gap_fraction": line.gap_sizes.sum() / line.length,
+        "flat_fraction": np.mean(np.abs(size - 1) < 0.1),
+        "jump_length_fraction": np.mean(size < 0.9),
+        "orthogonal_fraction": np.mean(angle < 0.1),
+        "input_along_line_positive_fraction": np.mean(shift > 0),
+        "top_time_constant_median_s": np.median(slow.time_constants[:, 0]),
+        "second_time_constant_median_s": np.median(slow.time_constants[:, 1]),
+    }
+    spread = {
+        "top_eigenvalue": top,
+        "second_eigenvalue": second,
+        "tangent_readout_cos": seen,
+        "input_along_line": shift,
+    }
+    for name, values in (spread | {"tangent_right_eigenvector_cos": np.abs(mode)}).items():
+        for quantile, share in (("p10", 0.1), ("median", 0.5), ("p90", 0.9)):
+            measures[f"{name}_{quantile}"] = np.quantile(values, share)
+    return line, slow, along, measures
 
 
 def draw(out, task, history, metric, variables, trials, trajectory, points, slow, along, candidates) -> None:
     import _common as common
-    import matplotlib.pyplot as plt
 
-    from ctd_models.plots import plot_eigenvalues, plot_fixed_points, plot_history, plot_trials, plot_units
-    from ctd_models.plots.line_attractor import plot_along_line, plot_line_attractor
+    from ctd_models import plots
+    from ctd_models.plots.line_attractor import plot_line_story
 
-    common.save_figure(plot_trials(trials.inputs, trials.targets, trajectory.outputs, task.dt), out, "trials")
-    common.save_figure(plot_units(trajectory.states[0], task.dt).figure, out, "hidden_units")
-    common.save_figure(plot_history(history, metric).figure, out, "loss")
-    value = along["readout"][""]
-    style = {
-        "values": value,
-        "value_label": "readout at the slow point",
-        "cmap": "coolwarm",
-        "time_constants": (1, 0.1),
-    }
-    common.save_figure(plot_eigenvalues(slow, **style).figure, out, "eigenvalues")
-    strict = common.readout(points.states, variables)
-    axes = plot_fixed_points(points, strict, trajectories=trajectory.states[:8], label="readout at the slow point")
-    common.save_figure(axes.figure, out, "fixed_points")
-    figure = plt.figure(figsize=(12, 6), layout="constrained")
-    left, right = figure.subfigures(1, 2, width_ratios=(1, 1.1))
-    plot_line_attractor(slow, value, candidates[:1_000], axes=left.subplots(subplot_kw={"projection": "3d"}))
-    arc_length, pieces = along.pop("arc_length"), along.pop("pieces")
-    panels = right.subplots(len(along), sharex=True)
-    plot_along_line(arc_length, along, pieces=pieces, guides={"readout": (-1, 1), "|eigenvalue|": (1,)}, axes=panels)
+    common.save_figure(plots.plot_trials(trials.inputs, trials.targets, trajectory.outputs, task.dt), out, "trials")
+    common.save_figure(plots.plot_units(trajectory.states[0], task.dt).figure, out, "hidden_units")
+    common.save_figure(plots.plot_history(history, metric).figure, out, "loss")
+    values, label = along["readout"][""], "readout at the slow point"
+    style = {"values": values, "value_label": label, "cmap": "coolwarm", "time_constants": (1.0, 0.1)}
+    common.save_figure(plots.plot_eigenvalues(slow, **style).figure, out, "eigenvalues")
+    strict, few = common.readout(points.states, variables), trajectory.states[:8]
+    common.save_figure(
+        plots.plot_fixed_points(points, strict, trajectories=few, label=label).figure, out, "fixed_points"
+    )
+    arc_length, pieces, guides = (
+        along.pop("arc_length"),
+        along.pop("pieces"),
+        {"readout": (-1, 1), "|eigenvalue|": (1,)},
+    )
+    figure = plot_line_story(slow, values, candidates[:1_000], arc_length, along, pieces=pieces, guides=guides)
     common.save_figure(figure, out, "line_attractor")
 
 

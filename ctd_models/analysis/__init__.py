@@ -7,6 +7,8 @@ comparison of subspaces); besides these networks from elsewhere, decoding, and f
 
 from ctd_models.analysis.conditions import condition_candidates, condition_means
 from ctd_models.analysis.decoding import fit_ridge, fit_smoothed_decoder, smooth_spikes
+from ctd_models.analysis.fixed_points.classification import classify_points
+from ctd_models.analysis.fixed_points.completeness import Completeness
 from ctd_models.analysis.fixed_points.first_order import Adam, FirstOrder
 from ctd_models.analysis.fixed_points.linearization import linearize
 from ctd_models.analysis.fixed_points.points import FixedPoints
@@ -69,6 +71,7 @@ __all__ = [
     "Branch",
     "Branches",
     "ClosedCurves",
+    "Completeness",
     "Connections",
     "Cycles",
     "FirstOrder",
@@ -92,6 +95,7 @@ __all__ = [
     "bits_per_spike",
     "cca",
     "classify_manifold",
+    "classify_points",
     "closed_curves",
     "condition_candidates",
     "condition_means",

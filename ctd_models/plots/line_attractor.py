@@ -145,5 +145,35 @@ def plot_along_line(
     return axes
 
 
+@no_type_check  # the functions that it calls check the arguments
+def plot_line_story(
+    points: FixedPoints,
+    values: Float[Any, "n"],
+    candidates: Float[Any, "m d"],
+    arc_length: Float[Any, "n"],
+    panels: Mapping[str, Mapping[str, Float[Any, "n"]]],
+    *,
+    label: str = "readout",
+    figure: Any = None,
+    **options: Any,
+) -> Any:
+    """`plot_line_attractor` at the left, `plot_along_line` at the right. Returns the figure.
+
+    Args:
+        points, values, candidates, label: as in `plot_line_attractor`.
+        arc_length, panels, options: as in `plot_along_line`.
+        figure: figure to draw into; it needs the layout "constrained".
+
+    Raises:
+        ValueError: arguments that do not fit.
+    """
+    figure = figure or plt.figure(figsize=(12, 1.4 * max(4, len(panels))), layout="constrained")
+    left, right = figure.subfigures(1, 2, width_ratios=(1, 1.1))
+    plot_line_attractor(points, values, candidates, label=label, axes=left.add_subplot(projection="3d"))
+    axes = right.subplots(len(panels), sharex=True, squeeze=False)[:, 0] if panels else None
+    plot_along_line(arc_length, panels, axes=axes, **options)
+    return figure
+
+
 def _colors(count: int) -> list[str]:
     return [PALETTE[k % len(PALETTE)] for k in range(count)]

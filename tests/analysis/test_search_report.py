@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ctd_models.analysis import FixedPoints, find_fixed_points, linearize
+from ctd_models.analysis import FixedPoints, classify_points, find_fixed_points, linearize
 from ctd_models.analysis.fixed_points.completeness import Completeness
 from ctd_models.analysis.fixed_points.exploration import midpoints
 
@@ -51,7 +51,7 @@ def test_a_saddle_of_q_is_no_ghost():
 
 
 def test_slow_fixed_and_ghost_points_are_told_apart():
-    """x has a ghost at 0 and a fixed point at 1; a tolerance above the ghost's q keeps slow points on the way to it."""
+    """x has a ghost near 0, where q = 1.25e-7, and a fixed point at 1."""
 
     def F(h):
         return h - 0.05 * (h - 1) * (h**2 + 0.01)
@@ -61,9 +61,22 @@ def test_slow_fixed_and_ghost_points_are_told_apart():
     assert exact.classes.tolist() == ["fixed"]
     np.testing.assert_allclose(exact.states, 1, atol=1e-9)
     slow = find_fixed_points(F, starts, tolerance=1e-6)
-    assert set(slow.classes) <= {"slow", "fixed"}
-    assert (slow.classes == "slow").sum() > 5
-    assert np.abs(slow.states[slow.classes == "slow"] - 1).max() > 0.5
+    assert set(slow.classes) == {"slow"}
+    told = classify_points(F, slow)
+    np.testing.assert_array_equal(told.states, slow.states)
+    assert (told.classes == "fixed").tolist() == (told.states[:, 0] > 0.9).tolist()
+    (minimum,) = (
+        h for h in np.roots([3, -2, 0.01]).real if h < 0.5
+    )  # where r = 0.05 (h − 1) (h² + 0.01) has its extremum
+    q = 0.5 * (0.05 * (minimum - 1) * (minimum**2 + 0.01)) ** 2
+    near = told.speeds <= 4 * q
+    left = told.states[:, 0] < 0.9
+    assert (told.classes[left] == np.where(near[left], "ghost", "slow")).all()
+    assert (told.classes == "ghost").any()
+    assert (told.classes == "slow").any()
+    of_states = classify_points(F, np.array([[1.0], [1.01], [minimum], [0.4]]))
+    assert of_states.classes.tolist() == ["fixed", "fixed", "ghost", "slow"]
+    assert len(classify_points(F, slow[:0])) == 0
 
 
 def test_a_stalled_candidate_is_run_forward_and_tried_again():

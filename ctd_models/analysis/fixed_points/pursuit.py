@@ -133,13 +133,13 @@ def _run_forward(system: System, states: Float[Array, "n d"], inputs: Float[Arra
     def one(state, inputs):
         dt = 1.0
         if system.flow:
-            dt = 0.5 / jnp.maximum(_largest_gain(lambda h: system.step(h, inputs), state), 1e-6)
+            dt = 0.5 / jnp.maximum(largest_gain(lambda h: system.step(h, inputs), state), 1e-6)
         return jax.lax.fori_loop(0, steps, lambda _, h: system.advance(h, inputs, dt), state)
 
     return jax.vmap(one)(states, inputs)
 
 
-def _largest_gain(function: Any, state: Float[Array, "d"]) -> Float[Array, ""]:
+def largest_gain(function: Any, state: Float[Array, "d"]) -> Float[Array, ""]:
     """An estimate of the Jacobian's largest singular value, by power iteration."""
     _, push = jax.linearize(function, state)
     transpose = jax.linear_transpose(push, state)

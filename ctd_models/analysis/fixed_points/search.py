@@ -130,7 +130,7 @@ def find_fixed_points(
         smallest = None
         if not len(found["states"]):
             smallest = float(np.nanmin(speeds_of(system, outcome.states, rows, len(rows)), initial=np.inf))
-        ghosts, in_ghost = _ghosts(pursuit, outcome, rows, unique_distance, spread)
+        ghosts, in_ghost = _ghosts(pursuit, sieve, outcome, rows)
 
     dropped = {reason: np.flatnonzero(outcome.status == status) for reason, status in REASONS.items()}
     dropped["ghost"] = np.flatnonzero(in_ghost)
@@ -167,9 +167,8 @@ class _Sieve:
     def __call__(self, outcome: Outcome, rows: np.ndarray, indices: np.ndarray) -> dict[str, np.ndarray]:
         """The points of an outcome; `indices` are those of the candidates."""
         kept = np.flatnonzero(outcome.converged)
-        kept = self._drop("outlier", kept, self._is_far(outcome.states[kept]), indices)
-        flat = is_saturated(self.system, outcome.states[kept], rows[kept], self.low, self.high)
-        kept = self._drop("saturated", kept, flat, indices)
+        kept = self._drop("outlier", kept, self.is_far(outcome.states[kept]), indices)
+        kept = self._drop("saturated", kept, self._is_flat(outcome.states[kept], rows[kept]), indices)
         speeds = speeds_of(self.system, outcome.states[kept], rows[kept], self.count)
         places = np.concatenate([outcome.states, rows], axis=1)[kept]
         stands_for = merge_duplicates(places, speeds, self.distance) if len(kept) else np.arange(0)
@@ -185,7 +184,11 @@ class _Sieve:
             "hits": hits,
         }
 
-    def _is_far(self, states: np.ndarray) -> np.ndarray:
+    def _is_flat(self, states: np.ndarray, rows: np.ndarray) -> np.ndarray:
+        return is_saturated(self.system, states, rows, self.low, self.high)
+
+    def is_far(self, states: np.ndarray) -> np.ndarray:
+        """Whether states are outliers."""
         if self.factor is None or self.spread == 0:
             return np.zeros(len(states), bool)
         return np.linalg.norm(states - self.centre, axis=1) > self.factor * self.spread
@@ -233,7 +236,7 @@ def _explore(pursuit: Pursuit, sieve: _Sieve, found: dict, states: np.ndarray, r
     return found, fates
 
 
-def _ghosts(pursuit: Pursuit, outcome: Outcome, rows: np.ndarray, distance: float, spread: float):
+def _ghosts(pursuit: Pursuit, sieve: "_Sieve", outcome: Outcome, rows: np.ndarray):
     """(minima of q at which searches stalled, whether each candidate ended in one for good).
 
     One stall of each neighbourhood is driven on to the minimum of q, and stands for the others.
@@ -246,13 +249,13 @@ def _ghosts(pursuit: Pursuit, outcome: Outcome, rows: np.ndarray, distance: floa
         outcome.stalls[stalled],
         speeds_of(pursuit.system, outcome.stalls[stalled], rows[stalled], len(rows)),
     )
-    near = max(distance, 0.2 * spread)
+    near = max(sieve.distance, 0.2 * sieve.spread)
     stands_for = merge_duplicates(np.concatenate([places, rows[stalled]], axis=1), speeds, near)
     leaders = np.unique(stands_for)
     minima, inputs = places[leaders], rows[stalled[leaders]]
     solution = pursuit.solve(pursuit.solvers[-1], minima, inputs, "ghosts")
     minima = solution.states
-    real = is_ghost(pursuit.system, minima, inputs) & (solution.status != CONVERGED)
+    real = is_ghost(pursuit.system, minima, inputs) & (solution.status != CONVERGED) & ~sieve.is_far(minima)
     in_ghost[stalled] = real[np.searchsorted(leaders, stands_for)] & (outcome.status[stalled] == STALLED)
     if not real.any():
         return None, in_ghost
