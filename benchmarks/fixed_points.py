@@ -41,7 +41,7 @@ class Settings:
     """Share of the starts that must arrive before Adam may stop."""
     checkpoint: Path | None = None
     """Folder that examples/decision_gru.py wrote; none: one is trained and kept under results/."""
-    train_steps: int = 10_000
+    train_steps: int = 20_000
     """Training steps of the decision GRU where there is none."""
     tune: int = 0
     """Only search for the best settings of Adam by this many random trials for each network and variant, and print them."""

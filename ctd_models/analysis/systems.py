@@ -143,6 +143,9 @@ def prepare(
     if kind not in KINDS:
         raise ValueError(f"kind must be one of {KINDS}, got {kind!r}")
     leaves = jax.tree.leaves(states)
+    if isinstance(states, list) and all(isinstance(leaf, (int, float)) for leaf in leaves):  # nested lists of numbers
+        states = np.asarray(states, dtype)
+        leaves = [states]
     if not leaves or any(np.ndim(leaf) < 1 for leaf in leaves) or len({len(leaf) for leaf in leaves}) > 1:
         shapes = [np.shape(leaf) for leaf in leaves]
         raise ValueError(f"expected {what} [n, d], or a pytree of arrays [n, ...] with one n, got shapes {shapes}")

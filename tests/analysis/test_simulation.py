@@ -45,6 +45,10 @@ def test_a_flow_follows_its_exponential_to_fourth_order():
     assert errors[0] / errors[1] == pytest.approx(16, rel=0.1)
 
 
+def test_nested_lists_are_arrays():
+    assert settle(lambda h: 0.5 * h, [[1.0, 2], [4, 8]], num_steps=1).tolist() == [[0.5, 1], [2, 4]]
+
+
 def test_what_does_not_fit_is_rejected():
     with pytest.raises(ValueError, match=r"expected inputs \[U\] or, one per state, \[2, U\], got shape \(3, 1\)"):
         settle(lambda h, x: h, np.ones((2, 3)), np.ones((3, 1)), 1)
