@@ -5,10 +5,11 @@ from typing import Any, no_type_check
 
 import matplotlib.pyplot as plt
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from mpl_toolkits.mplot3d.art3d import Line3DCollection
 
 from ctd_models.analysis.fixed_points.points import FixedPoints
+from ctd_models.analysis.geometry.lines import LineAttractor
 from ctd_models.analysis.latents.pca import PCA
 from ctd_models.plots.fixed_points import plot_fixed_points
 from ctd_models.plots.style import PALETTE
@@ -80,24 +81,20 @@ def plot_line_attractor(
 
 @no_type_check  # it checks its arguments itself
 def plot_along_line(
-    arc_length: Float[Any, "n"],
+    line: LineAttractor,
     panels: Mapping[str, Mapping[str, Float[Any, "n"]]],
     *,
-    pieces: Int[Any, "n"] | None = None,
     guides: Mapping[str, tuple[float, ...]] | None = None,
-    log: tuple[str, ...] = (),
     xlabel: str = "arc length along the line (state units)",
     axes: Any = None,
 ) -> Any:
-    """Quantities against the place along a line of points, one panel above the other.
+    """Quantities against the place along a line of points, one panel above the other; curves break at the line's gaps.
 
     Args:
-        arc_length: place of each point; the order of the points does not matter.
-        panels: label of a vertical axis → name of a curve → its values at the points. One curve of a panel may have the
-            empty name; it then has no legend.
-        pieces: piece of each point; curves are not joined across pieces. None: one piece.
+        line: the points in their order, from `order_line`.
+        panels: label of a vertical axis → name of a curve → its values at the points in order. A panel whose curves have
+            empty names has no legend.
         guides: label of a vertical axis → heights of dashed horizontal lines.
-        log: labels of the panels with a logarithmic axis.
         xlabel: what the horizontal axis is.
         axes: one for each panel; None: a new figure.
 
@@ -107,36 +104,30 @@ def plot_along_line(
     Raises:
         ValueError: no panels, or shapes that differ.
     """
-    arc_length, guides = np.asarray(arc_length, float), guides or {}
-    pieces = np.zeros(arc_length.shape, int) if pieces is None else np.asarray(pieces)
-    if arc_length.ndim != 1 or pieces.shape != arc_length.shape:
-        raise ValueError(f"expected arc_length and pieces [n], got shapes {arc_length.shape} and {pieces.shape}")
+    guides = guides or {}
     if not panels:
         raise ValueError("there is nothing to plot: no panels")
-    if unknown := sorted({*guides, *log} - set(panels)):
-        raise ValueError(f"guides or log name panels that are not there: {unknown}; panels are {list(panels)}")
+    if unknown := sorted(set(guides) - set(panels)):
+        raise ValueError(f"guides name panels that are not there: {unknown}; panels are {list(panels)}")
     for label, curves in panels.items():
         for name, values in curves.items():
-            if np.shape(values) != arc_length.shape:
-                raise ValueError(
-                    f"expected values [{len(arc_length)}] of {name or label!r}, got shape {np.shape(values)}"
-                )
+            if np.shape(values) != (len(line),):
+                raise ValueError(f"expected values [{len(line)}] of {name or label!r}, got shape {np.shape(values)}")
     if axes is None:
         figure = plt.figure(figsize=(6, 0.6 + 1.6 * len(panels)), layout="constrained")
         axes = figure.subplots(len(panels), sharex=True, squeeze=False)[:, 0]
     axes = np.atleast_1d(axes)
     if len(axes) != len(panels):
         raise ValueError(f"expected {len(panels)} axes, one for each panel, got {len(axes)}")
-    order = np.lexsort((arc_length, pieces))
-    breaks = np.flatnonzero(np.diff(pieces[order])) + 1
+    breaks = np.union1d(line.gap_indices, np.flatnonzero(np.diff(line.pieces))) + 1
+    starts = np.cumsum([0, *line.piece_lengths[:-1]])  # pieces follow one another
+    place = np.insert(line.arc_length + starts[line.pieces], breaks, np.nan)  # curves end at a NaN
     for panel, (label, curves) in zip(axes, panels.items(), strict=True):
         for height in guides.get(label, ()):
             panel.axhline(height, color="0.6", lw=0.8, ls="--", zorder=0)
-        for (name, values), color in zip(curves.items(), _colors(len(curves)), strict=True):
-            values = np.insert(np.asarray(values, float)[order], breaks, np.nan)  # lines end at a NaN
-            panel.plot(np.insert(arc_length[order], breaks, np.nan), values, ".-", ms=3, lw=1, color=color, label=name)
-        if label in log:
-            panel.set_yscale("log")
+        for k, (name, values) in enumerate(curves.items()):
+            style = {"color": PALETTE[k % len(PALETTE)], "lw": 1, "ms": 3, "label": name}
+            panel.plot(place, np.insert(np.asarray(values, float), breaks, np.nan), ".-", **style)
         panel.set_ylabel(label)
         if any(curves):
             panel.legend(frameon=False, fontsize="small", loc="center left", bbox_to_anchor=(1.0, 0.5))
@@ -148,32 +139,44 @@ def plot_along_line(
 @no_type_check  # the functions that it calls check the arguments
 def plot_line_story(
     points: FixedPoints,
-    values: Float[Any, "n"],
+    readout: Float[Any, "n"],
     candidates: Float[Any, "m d"],
-    arc_length: Float[Any, "n"],
-    panels: Mapping[str, Mapping[str, Float[Any, "n"]]],
+    line: LineAttractor,
     *,
-    label: str = "readout",
+    cosines: Mapping[str, Float[Any, "n"]],
+    shifts: Float[Any, "n"],
     figure: Any = None,
-    **options: Any,
 ) -> Any:
-    """`plot_line_attractor` at the left, `plot_along_line` at the right. Returns the figure.
+    """A line of slow points and what it does: the points in three principal components at the left; at the right, along
+    the line, what is read out, the magnitude of the two leading eigenvalues, directions, and the effect of the input.
 
     Args:
-        points, values, candidates, label: as in `plot_line_attractor`.
-        arc_length, panels, options: as in `plot_along_line`.
-        figure: figure to draw into; it needs the layout "constrained".
+        points: linearised points in the order of the line.
+        readout: what is read out at each of them.
+        candidates: the states that the search started from.
+        line: their order, from `order_line`.
+        cosines: name of a direction → |cos| of its angle with the line's tangent at each point.
+        shifts: how far one unit of input moves the state along the line [state units].
+        figure: figure to draw into, with the layout "constrained".
+
+    Returns:
+        The figure.
 
     Raises:
-        ValueError: arguments that do not fit.
+        ValueError: points that are not linearised, or arguments that do not fit.
     """
-    figure = figure or plt.figure(figsize=(12, 1.4 * max(4, len(panels))), layout="constrained")
+    if points.eigenvalues is None:
+        raise ValueError("the eigenvalues are not known yet: call linearize(F, points) first")
+    modes = zip(("first", "second"), np.abs(points.eigenvalues[:, :2]).T, strict=False)
+    panels = {
+        "readout": {"": readout},
+        "|λ|": dict(modes),
+        "|cos| with tangent": cosines,
+        "shift along line\nper unit of input": {"": shifts},
+    }
+    figure = figure or plt.figure(figsize=(12, 6.4), layout="constrained")
     left, right = figure.subfigures(1, 2, width_ratios=(1, 1.1))
-    plot_line_attractor(points, values, candidates, label=label, axes=left.add_subplot(projection="3d"))
-    axes = right.subplots(len(panels), sharex=True, squeeze=False)[:, 0] if panels else None
-    plot_along_line(arc_length, panels, axes=axes, **options)
+    plot_line_attractor(points, readout, candidates, axes=left.add_subplot(projection="3d"))
+    axes = right.subplots(len(panels), sharex=True)
+    plot_along_line(line, panels, guides={"readout": (-1, 1), "|λ|": (1,)}, axes=axes)
     return figure
-
-
-def _colors(count: int) -> list[str]:
-    return [PALETTE[k % len(PALETTE)] for k in range(count)]

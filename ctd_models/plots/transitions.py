@@ -8,6 +8,7 @@ from jaxtyping import Float
 from matplotlib.lines import Line2D
 
 from ctd_models.analysis.fixed_points.points import FixedPoints
+from ctd_models.analysis.geometry.basins import Basins
 from ctd_models.analysis.geometry.connections import Connections
 from ctd_models.analysis.geometry.transitions import TransitionGraph
 from ctd_models.analysis.latents.pca import PCA
@@ -25,6 +26,7 @@ def plot_transition_graph(
     layout: str = "pca",
     max_unstable: int | None = None,
     labels: bool = True,
+    basins: Basins | None = None,
 ) -> Any:
     """Memories as circles, saddles as squares coloured by their number of unstable modes, an arrow for each connection.
 
@@ -37,6 +39,7 @@ def plot_transition_graph(
         layout: "pca", or "graph": points are placed so that their distances are numbers of connections between them.
         max_unstable: draw only points with at most so many unstable modes; None: all.
         labels: write the index of each memory, and the number of unstable modes of each saddle, into the markers.
+        basins: what `basins` says of these points; the area of a memory is then the share of states that end there.
 
     Raises:
         ValueError: an unknown layout, points that are not those of the connections, or nothing to draw.
@@ -45,6 +48,8 @@ def plot_transition_graph(
         raise ValueError(f'layout must be "pca" or "graph", got {layout!r}')
     if points.num_unstable is None or not np.array_equal(points.num_unstable, connections.num_unstable):
         raise ValueError("these are not the points of the connections: their numbers of unstable modes differ")
+    if basins is not None and len(basins.fractions) != len(points):
+        raise ValueError(f"these are not the basins of {len(points)} points, but of {len(basins.fractions)}")
     shown = points.num_unstable <= (np.inf if max_unstable is None else max_unstable)
     if not shown.any():
         raise ValueError("there is nothing to plot: no points of so few unstable modes")
@@ -65,8 +70,13 @@ def plot_transition_graph(
     for index in np.unique(points.num_unstable[shown]):
         mine = np.flatnonzero(shown & (points.num_unstable == index))
         style = {"marker": "s" if index else "o", "color": _color(index)}
-        axes.scatter(*where[mine].T, s=150 if labels else 50, zorder=3, edgecolors="white", linewidths=0.8, **style)
+        area = np.full(len(mine), 150.0 if labels else 50.0)
+        if basins is not None and index == 0:
+            area *= 0.5 + 2.5 * basins.fractions[mine] / max(basins.fractions[mine].max(), 1e-9)
+        axes.scatter(*where[mine].T, s=area, zorder=3, edgecolors="white", linewidths=0.8, **style)
         name = "memory" if index == 0 else f"{index} unstable mode" + ("s" if index > 1 else "")
+        if basins is not None and index == 0:
+            name = f"memory, area by its basin, {100 * basins.fractions[mine].sum():.0f} % of the states"
         handles.append(Line2D([], [], ls="none", markersize=8, label=f"{name} ({len(mine)})", **style))
         for point in mine if labels else []:
             text = str(point if index == 0 else index)

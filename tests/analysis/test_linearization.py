@@ -66,6 +66,57 @@ def test_defective_jacobians_do_not_fail():
     assert np.isfinite(points.left_eigenvectors).all()
 
 
+def test_time_constants_and_frequencies():
+    """A spiral that loses a factor 0.9 and turns by 0.3 rad a step, a growing mode, an alternating one."""
+    c, s = 0.9 * np.cos(0.3), 0.9 * np.sin(0.3)
+    A = np.zeros((4, 4))
+    A[:2, :2], A[2, 2], A[3, 3] = [[c, -s], [s, c]], 1.1, -0.5
+    steps = linearize(lambda h: A @ h, np.zeros((1, 4)))
+    np.testing.assert_allclose(np.abs(steps.eigenvalues[0]), [1.1, 0.9, 0.9, 0.5])
+    assert steps.eigenvalues[0, 1].imag > 0
+    expected = [1 / np.log(1.1), -1 / np.log(0.9), -1 / np.log(0.9), 1 / np.log(2)]
+    np.testing.assert_allclose(steps.time_constants[0], expected)
+    np.testing.assert_allclose(steps.frequencies[0], np.array([0, 0.3, 0.3, np.pi]) / (2 * np.pi), atol=1e-12)
+    seconds = linearize(lambda h: A @ h, np.zeros((1, 4)), dt=0.01)
+    np.testing.assert_allclose(seconds.time_constants, 0.01 * steps.time_constants)
+    np.testing.assert_allclose(seconds.frequencies, steps.frequencies / 0.01)
+    flow = linearize(lambda h: np.array([[-2.0, 6.0], [-6.0, -2.0]]) @ h, np.zeros((1, 2)), kind="flow")
+    np.testing.assert_allclose(flow.time_constants, 0.5)
+    np.testing.assert_allclose(flow.frequencies, 6 / (2 * np.pi))
+    np.testing.assert_allclose(steps.condition_numbers, np.linalg.cond(A - np.eye(4)))
+
+
+def test_stability_classes():
+    def diagonal(*values):
+        return linearize(lambda h: jnp.asarray(values) * h, np.zeros((1, len(values)))).stability[0]
+
+    assert diagonal(0.5, -0.9) == "attractor"
+    assert diagonal(1.2, -1.5) == "repeller"
+    assert diagonal(1.2, 0.5) == "saddle"
+    assert diagonal(1.0, 0.5) == "marginal"
+    assert diagonal(1.0, 1.2) == "saddle"
+    near = linearize(lambda h: jnp.array([1.004, 0.5]) * h, np.zeros((1, 2)))
+    assert (near.stability[0], near.stability_within(0.01)[0]) == ("saddle", "marginal")
+    flow = linearize(lambda h: jnp.array([[0.0, 1.0], [-1.0, 0.0]]) @ h, np.zeros((1, 2)), kind="flow")
+    assert flow.stability.tolist() == ["marginal"]
+    assert "1 of them marginal" in repr(flow)
+
+
+def test_conjugate_pairs_stay_adjacent_among_modes_of_equal_magnitude():
+    """Three rotations by different angles, all of magnitude 0.9, and two real modes ± 0.9."""
+    A = np.zeros((8, 8))
+    for i, angle in enumerate((0.3, 1.1, 2.0)):
+        c, s = 0.9 * np.cos(angle), 0.9 * np.sin(angle)
+        A[2 * i : 2 * i + 2, 2 * i : 2 * i + 2] = [[c, -s], [s, c]]
+    A[6, 6], A[7, 7] = 0.9, -0.9
+    Q = np.random.default_rng(1).normal(size=(8, 8))
+    A = Q @ A @ np.linalg.inv(Q)
+    values = linearize(lambda h: jnp.asarray(A) @ h, np.zeros((1, 8))).eigenvalues[0]
+    upper = np.flatnonzero(values.imag > 1e-6)
+    assert len(upper) == 3
+    np.testing.assert_allclose(values[upper + 1], values[upper].conj(), atol=1e-9)
+
+
 def test_other_numbers_of_points_reuse_the_program(compilations):
     def F(h):
         return jnp.tanh(h)

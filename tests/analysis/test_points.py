@@ -56,6 +56,77 @@ def test_saved_is_loaded(points, tmp_path):
         FixedPoints.load(tmp_path / "other.h5")
 
 
+def test_everything_is_saved(tmp_path):
+    def F(h):  # a ghost at 0 for x, a two-cycle for y
+        return jnp.array([h[0] + 0.1 + h[0] ** 2, -jnp.tanh(3 * h[1])])
+
+    empty = find_fixed_points(F, np.random.default_rng(0).uniform(-1, 1, size=(30, 2)), explore=True)
+    assert len(empty) == 0
+    assert len(empty.ghosts) == 1
+    empty.save(tmp_path / "empty.h5")
+    loaded = FixedPoints.load(tmp_path / "empty.h5")
+    np.testing.assert_array_equal(loaded.ghosts.states, empty.ghosts.states)
+    assert loaded.ghosts.classes.tolist() == ["ghost"]
+    assert loaded.forward == empty.forward
+    assert loaded.smallest_speed == empty.smallest_speed
+    np.testing.assert_array_equal(loaded.candidate_iterations, empty.candidate_iterations)
+    assert len(loaded.candidate_iterations) == 30
+    assert repr(loaded) == repr(empty)
+    with pytest.raises(FileNotFoundError, match="there is no file"):
+        FixedPoints.load(tmp_path / "none.h5")
+    (tmp_path / "text.h5").write_text("no HDF5")
+    with pytest.raises(ValueError, match="is not a file of fixed points, or damaged"):
+        FixedPoints.load(tmp_path / "text.h5")
+
+
+def test_sets_are_concatenated_and_merged(points):
+    both = FixedPoints.concatenate([points[points.is_stable], points[~points.is_stable]])
+    assert sorted(both.states.tolist()) == sorted(points.states.tolist())
+    assert both.num_candidates == 400
+    twice = FixedPoints.concatenate([points, points])
+    assert (len(twice), twice.num_candidates) == (18, 400)
+    np.testing.assert_array_equal(twice.candidate_indices[9:], points.candidate_indices + 200)
+    for reason, lost in points.dropped.items():
+        np.testing.assert_array_equal(twice.dropped[reason], np.concatenate([lost, lost + 200]))
+    once = twice.unique()
+    assert len(once) == 9
+    np.testing.assert_array_equal(np.sort(once.hits), np.sort(2 * points.hits))
+    bare = FixedPoints.concatenate([points, FixedPoints.from_arrays(points.states, dt=0.1)])
+    assert bare.eigenvalues is None
+    assert bare.num_candidates is None
+    with pytest.raises(ValueError, match="different kind"):
+        FixedPoints.concatenate([points, FixedPoints.from_arrays(np.zeros((1, 2)), kind="flow", dt=0.1)])
+    with pytest.raises(ValueError, match="different dimensions"):
+        FixedPoints.concatenate([points, FixedPoints.from_arrays(np.zeros((1, 3)), dt=0.1)])
+    with pytest.raises(ValueError, match="no sets"):
+        FixedPoints.concatenate([])
+
+
+def test_points_are_found_by_their_state(points):
+    assert points.states[3] in points
+    assert points.states[3] + 0.1 not in points
+    assert points.find(points.states[3] + 1e-3, distance=0.01).tolist() == [3]
+    with pytest.raises(ValueError, match=r"expected a state \[2\], got shape \(3,\)"):
+        points.find(np.zeros(3))
+
+
+def test_arrays_of_other_tools():
+    states = np.random.default_rng(0).normal(size=(3, 4))
+    points = FixedPoints.from_arrays(states, [0.1, 0.2, 0.3], mean_square=True, inputs=np.ones((3, 1)))
+    np.testing.assert_allclose(points.speeds, [0.2, 0.4, 0.6])  # ½ of 4 units' mean square
+    assert points.to_dict().keys() == {"states", "speeds", "inputs"}
+    linear = linearize(lambda h, x: 0.5 * h + x, points)
+    assert linear.stability.tolist() == ["attractor"] * 3
+    assert {"eigenvalues", "stability", "time_constants", "frequencies"} <= linear.to_dict().keys()
+    assert len(FixedPoints.from_arrays(states)) == 3
+    with pytest.raises(ValueError, match=r"expected inputs with one row for each of 3 points, got shape \(2, 1\)"):
+        FixedPoints.from_arrays(states, inputs=np.ones((2, 1)))
+    with pytest.raises(ValueError, match=r"unknown fields \['x'\]"):
+        FixedPoints.from_arrays(states, x=np.ones(3))
+    with pytest.raises(ValueError, match=r"expected states \[n, d\], got shape \(4,\)"):
+        FixedPoints.from_arrays(states[0])
+
+
 def test_stability_needs_linearization():
     found = find_fixed_points(lambda h: 0.5 * h, np.ones((2, 2)))
     with pytest.raises(ValueError, match="call linearize"):

@@ -11,6 +11,7 @@ import pytest
 from matplotlib.text import Annotation
 
 from ctd_models.analysis.fixed_points.linearization import linearize
+from ctd_models.analysis.geometry.basins import basins
 from ctd_models.analysis.geometry.connections import saddle_connections
 from ctd_models.analysis.latents.pca import PCA
 from ctd_models.plots.transitions import plot_transition_graph
@@ -80,3 +81,18 @@ def test_what_does_not_fit_is_rejected(cube):
         plot_transition_graph(connections, points[:-1])
     with pytest.raises(ValueError, match="nothing to plot"):
         plot_transition_graph(connections, points, max_unstable=-1)
+
+
+def test_the_area_of_a_memory_is_the_share_of_its_basin():
+    def pitchfork(h):
+        return 1.5 * h - h**3
+
+    points = linearize(pitchfork, np.array([[-(0.5**0.5)], [0.0], [0.5**0.5]]))
+    connections = saddle_connections(pitchfork, points, num_samples=20)
+    where = basins(pitchfork, np.concatenate([np.full((30, 1), -0.3), np.full((10, 1), 0.2)]), points)
+    axes = plot_transition_graph(connections.transition_graph(), points, basins=where)
+    left, right = axes.collections[0].get_sizes()
+    assert (left - right) / left == pytest.approx(2.5 * (1 - 1 / 3) / 3)
+    assert "area by its basin, 100 % of the states" in axes.get_legend().get_texts()[0].get_text()
+    with pytest.raises(ValueError, match="not the basins of 3 points, but of 2"):
+        plot_transition_graph(connections, points, basins=basins(pitchfork, np.ones((1, 1)), points[:2]))

@@ -3,13 +3,14 @@
 import dataclasses
 import os
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, no_type_check
 
 import numpy as np
 from jaxtyping import Bool, Complex, Float, Int
 
 from ctd_models.analysis.fixed_points import points_file, points_text
 from ctd_models.analysis.fixed_points.completeness import Completeness
+from ctd_models.analysis.fixed_points.unique import merge_duplicates
 from ctd_models.analysis.systems import Structure
 
 MARGINAL = 1e-6  # distance of an eigenvalue from the boundary of stability, up to which it counts as on it
@@ -69,10 +70,13 @@ class FixedPoints:
     """Where some candidates of a map end when they are run forward → how many of them; None where that was not looked at."""
     smallest_speed: float | None = None
     """The smallest q that was reached, where no candidate converged."""
+    candidate_iterations: Int[np.ndarray, "m"] | None = None
+    """Iterations that each of all the candidates took, whether it arrived or not."""
     structure: Structure | None = None
     """How the model's state lies in the flat one."""
 
     @classmethod
+    @no_type_check  # it checks its arguments itself
     def from_arrays(
         cls,
         states: Float[Any, "n d"],
@@ -102,8 +106,9 @@ class FixedPoints:
         speeds = np.full(len(states), np.nan) if speeds is None else np.asarray(speeds, np.float64)
         if mean_square:
             speeds = 0.5 * states.shape[1] * speeds
-        settings = ("kind", "dt", "tolerance", "num_candidates", "dropped", "ghosts", "forward", "structure")
-        rows = {name: np.asarray(value) for name, value in fields.items() if name not in (*settings, "smallest_speed")}
+        settings = {"kind", "dt", "tolerance", "num_candidates", "dropped", "ghosts", "forward", "structure"}
+        settings |= {"smallest_speed", "candidate_iterations"}
+        rows = {name: np.asarray(value) for name, value in fields.items() if name not in settings}
         for name, value in (rows | {"speeds": speeds}).items():
             if value.shape[:1] != states.shape[:1]:
                 raise ValueError(
@@ -118,6 +123,32 @@ class FixedPoints:
         index = np.atleast_1d(np.arange(len(self))[index])
         chosen = {name: value[index] for name, value in self.per_point().items()}
         return dataclasses.replace(self, **chosen)
+
+    @no_type_check  # it checks its arguments itself
+    def find(self, state: Float[Any, "d"], distance: float = 1e-6) -> Int[np.ndarray, "m"]:
+        """Indices of the points within `distance` of a flat state, the nearest first."""
+        state = np.asarray(state, np.float64)
+        if state.shape != self.states.shape[1:]:
+            raise ValueError(f"expected a state [{self.states.shape[1]}], got shape {state.shape}")
+        apart = np.linalg.norm(self.states - state, axis=1)
+        nearest = np.argsort(apart, kind="stable")
+        return nearest[apart[nearest] <= distance]
+
+    def __contains__(self, state: Float[Any, "d"]) -> bool:
+        return len(self.find(state)) > 0
+
+    def unique(self, distance: float = 1e-3) -> "FixedPoints":
+        """The points with those that are closer than `distance` in [state, input] merged, each kept at its slowest, with
+        the hits of all: for sets that were concatenated."""
+        if not len(self):
+            return self
+        places = self.states if self.inputs is None else np.concatenate([self.states, self.inputs], axis=1)
+        kept, group = np.unique(merge_duplicates(places, self.speeds, distance), return_inverse=True)
+        merged = self[kept]
+        if self.hits is None:
+            return merged
+        hits = np.bincount(group, weights=self.hits, minlength=len(kept)).astype(int)
+        return dataclasses.replace(merged, hits=hits)
 
     @classmethod
     def concatenate(cls, sets: Sequence["FixedPoints"]) -> "FixedPoints":
@@ -154,6 +185,7 @@ class FixedPoints:
             for reason in reasons
         }
         tolerances = [s.tolerance for s in sets if s.tolerance is not None]
+        counted = all(s.candidate_iterations is not None for s in sets)
         ghosts = [s.ghosts for s in sets if s.ghosts is not None]
         return cls(
             **rows,
@@ -163,6 +195,7 @@ class FixedPoints:
             num_candidates=int(offsets[-1]) if known else None,
             dropped=dropped if known else {},
             ghosts=cls.concatenate(ghosts) if ghosts else None,
+            candidate_iterations=np.concatenate([s.candidate_iterations for s in sets]) if counted else None,
             structure=sets[0].structure,
         )
 
@@ -244,7 +277,9 @@ class FixedPoints:
     def per_point(self) -> dict[str, np.ndarray]:
         """The fields that have one row for each point."""
         fields = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
-        return {name: value for name, value in fields.items() if isinstance(value, np.ndarray)}
+        of_points = {name: value for name, value in fields.items() if isinstance(value, np.ndarray)}
+        of_points.pop("candidate_iterations", None)
+        return of_points
 
     def to_dict(self) -> dict[str, np.ndarray]:
         """The arrays with one row for each point, and what follows from the modes where these are known."""

@@ -44,6 +44,8 @@ def _write(points: Any, group: h5py.Group) -> None:
     for name in SETTINGS:
         if getattr(points, name) is not None:
             group.attrs[name] = getattr(points, name)
+    if points.candidate_iterations is not None:
+        group.create_dataset("candidate_iterations", data=points.candidate_iterations)
     if points.structure is not None:
         group.attrs["structure"] = points.structure.to_json()
     for reason, indices in points.dropped.items():

@@ -152,6 +152,7 @@ def find_fixed_points(
         ghosts=ghosts,
         forward=fates,
         smallest_speed=smallest,
+        candidate_iterations=outcome.iterations,
     )
 
 
