@@ -14,8 +14,8 @@ RNG = np.random.default_rng(0)
 
 def everyone(points):
     """Every candidate that the result accounts for, sorted."""
-    indices = np.concatenate([points.candidate_indices, *points.dropped.values()])
-    return sorted(indices[indices >= 0].tolist())
+    indices = np.concatenate([points.candidate_indices[points.hits > 0], *points.dropped.values()])
+    return sorted(indices.tolist())
 
 
 def test_a_ghost_is_a_minimum_of_q_and_not_a_fixed_point():
@@ -124,7 +124,7 @@ def test_saturated_gates_are_not_fixed_points():
         system, states, rows = prepare(gated, inside, None, kind="map", dtype=np.float64)
         ends = np.concatenate([real.states, [[10.0, level], [-6.0, -9.0], [0.0, 8.0]]])
         outcome = Outcome(ends, np.full(12, 1), np.zeros(12, int), np.full_like(ends, np.nan))
-        sieve = _Sieve(system, states, states.mean(axis=0), 1.0, 1e-3, None)
+        sieve = _Sieve(system, states, rows, states.mean(axis=0), 1.0, 1e-3, None)
         found = sieve(outcome, rows[:12], np.arange(12))
     assert sieve.dropped["saturated"].tolist() == [9, 10, 11]
     assert len(found["states"]) == 9
@@ -154,12 +154,15 @@ def test_exploration_finds_the_saddles_between():
     points = linearize(pitchfork, find_fixed_points(pitchfork, np.repeat(corners, 20, axis=0)))
     assert len(points) == 27
     assert (points.hits > 0).sum() == 8
-    assert (points.candidate_indices[points.hits == 0] == -1).all()
+    starts = np.repeat(corners, 20, axis=0)
+    apart = np.linalg.norm(points.states[:, None] - starts, axis=-1)
+    np.testing.assert_allclose(apart[np.arange(27), points.candidate_indices], apart.min(axis=1), atol=1e-9)
     assert points.completeness.num_found_by_exploration == 19
     assert len(find_fixed_points(pitchfork, np.repeat(corners, 20, axis=0), explore=False)) == 8
     each = np.tile([[0.0, 0.0, 0.0], [0.01, 0.01, 0.01]], (80, 1))
     both = find_fixed_points(lambda h, x: pitchfork(h) + x, np.repeat(corners, 20, axis=0), each)
     assert [(both.inputs[:, 0] == x).sum() for x in (0.0, 0.01)] == [27, 27]
+    np.testing.assert_array_equal(each[both.candidate_indices], both.inputs)
 
 
 def test_midpoints_are_few_and_new():

@@ -32,7 +32,7 @@ class FixedPoints:
     inputs: Float[np.ndarray, "n U"] | None = None
     """Input held at each point; None where the function takes none."""
     candidate_indices: Int[np.ndarray, "n"] | None = None
-    """Which candidate led to each point; −1 where exploration found it, and no candidate."""
+    """Which candidate led to each point; where exploration found it and no candidate (`hits` 0), the nearest of its input."""
     iterations: Int[np.ndarray, "n"] | None = None
     """Iterations the solver needed."""
     hits: Int[np.ndarray, "n"] | None = None
@@ -173,10 +173,7 @@ class FixedPoints:
         shared = set.intersection(*(set(s.per_point()) for s in sets))
         rows = {name: np.concatenate([s.per_point()[name] for s in sets]) for name in shared}
         if known and "candidate_indices" in rows:
-            shifted = [
-                np.where(s.candidate_indices < 0, -1, s.candidate_indices + o)
-                for s, o in zip(sets, offsets[:-1], strict=True)
-            ]
+            shifted = [s.candidate_indices + o for s, o in zip(sets, offsets[:-1], strict=True)]
             rows["candidate_indices"] = np.concatenate(shifted)
         reasons = dict.fromkeys(reason for s in sets for reason in s.dropped)
         nobody = np.arange(0)

@@ -69,8 +69,8 @@ def find_fixed_points(
         max_iterations: per candidate and attempt; None: the method's own.
         retries: new attempts of a candidate whose search stalled in a minimum of q, after running it forward 20 and
             then 200 steps; 0 to 2.
-        explore: look between the points found for points that no candidate led to (their `candidate_indices` are −1, their
-            `hits` 0), and run some candidates of a map forward to see where they end. None: where `tolerance` asks for
+        explore: look between the points found for points that no candidate led to (their `hits` are 0, their
+            `candidate_indices` those of the nearest candidate), and run some candidates of a map forward to see where they end. None: where `tolerance` asks for
             fixed points (up to 1e-12), not for slow ones.
         noise: standard deviation of Gaussian noise added to every entry of the candidates.
         key: typed JAX key that this noise is drawn from.
@@ -122,7 +122,7 @@ def find_fixed_points(
         pursuit = Pursuit(solvers, system, limits, len(states), progress, retries)
         draft = draft_of(pursuit, F, candidates, inputs) if len(solvers) > 1 and tolerance >= SINGLE_PRECISION else None
         outcome = (pursuit if draft is None else draft)(states, rows)
-        sieve = _Sieve(system, states, centre, spread, unique_distance, outlier_factor)
+        sieve = _Sieve(system, states, rows, centre, spread, unique_distance, outlier_factor)
         found = sieve(outcome, rows, np.arange(len(states)))
         fates = None
         if explore or (explore is None and tolerance <= EXACT):
@@ -139,7 +139,7 @@ def find_fixed_points(
     dropped |= sieve.dropped
     if isolation_distance is not None and len(found["states"]) > 1:
         apart = cKDTree(found["states"]).query(found["states"], 2)[0][:, 1] > isolation_distance
-        dropped["isolated"] = found["candidate_indices"][apart & (found["candidate_indices"] >= 0)]
+        dropped["isolated"] = found["candidate_indices"][apart & (found["hits"] > 0)]
         found = {name: values[~apart] for name, values in found.items()}
     found["classes"] = np.where(found["speeds"] <= rounding_speed(found["states"]), "fixed", "slow")
     return FixedPoints(
@@ -159,8 +159,8 @@ def find_fixed_points(
 class _Sieve:
     """Keeps what converged and is neither an outlier nor saturated, each point once; notes what it drops."""
 
-    def __init__(self, system, states, centre, spread, unique_distance, outlier_factor):
-        self.system, self.count = system, len(states)
+    def __init__(self, system, states, rows, centre, spread, unique_distance, outlier_factor):
+        self.system, self.states, self.rows = system, states, rows
         self.low, self.high = states.min(axis=0), states.max(axis=0)
         self.centre, self.spread, self.distance, self.factor = centre, spread, unique_distance, outlier_factor
         self.dropped = {"outlier": np.arange(0), "saturated": np.arange(0), "duplicate": np.arange(0)}
@@ -170,7 +170,7 @@ class _Sieve:
         kept = np.flatnonzero(outcome.converged)
         kept = self._drop("outlier", kept, self.is_far(outcome.states[kept]), indices)
         kept = self._drop("saturated", kept, self._is_flat(outcome.states[kept], rows[kept]), indices)
-        speeds = speeds_of(self.system, outcome.states[kept], rows[kept], self.count)
+        speeds = speeds_of(self.system, outcome.states[kept], rows[kept], len(self.states))
         places = np.concatenate([outcome.states, rows], axis=1)[kept]
         stands_for = merge_duplicates(places, speeds, self.distance) if len(kept) else np.arange(0)
         unique, hits = np.unique(stands_for, return_counts=True)
@@ -207,6 +207,10 @@ class _Sieve:
             far = known.query(np.concatenate([new["states"], new["inputs"]], axis=1))[0] > self.distance
             new = {name: values[far] for name, values in new.items()}
         new["hits"] = np.zeros(len(new["states"]), int)
+        for row in np.unique(new["inputs"], axis=0):
+            mine, candidates = (new["inputs"] == row).all(axis=1), np.flatnonzero((self.rows == row).all(axis=1))
+            _, nearest = cKDTree(self.states[candidates]).query(new["states"][mine])
+            new["candidate_indices"][mine] = candidates[nearest]
         return {name: np.concatenate([values, new[name]]) for name, values in found.items()}
 
 

@@ -272,7 +272,7 @@ def phase_plane(
     settings = {"kind": kind, "outlier_factor": None, "unique_distance": 1e-4 * span.min(), "dtype": dtype}
     found = find_fixed_points(F, starts, inputs, **settings)
     within = ((found.states > bounds[:, 0] - 1e-6 * span) & (found.states < bounds[:, 1] + 1e-6 * span)).all(axis=1)
-    outside = found.candidate_indices[~within & (found.candidate_indices >= 0)]
+    outside = found.candidate_indices[~within & (found.hits > 0)]
     dropped = {**found.dropped, "outside_bounds": outside}
     points = linearize(F, dataclasses.replace(found[within], dropped=dropped), inputs, dtype=dtype)
     shape = states.shape[:-1]
