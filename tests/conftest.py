@@ -1,3 +1,4 @@
+import gc
 import os
 from pathlib import Path
 
@@ -8,6 +9,18 @@ import pytest
 # The shapes in the package's signatures are checked at run time by beartype; functions that check their own arguments,
 # with better messages, opt out. This must come before the package is imported.
 jaxtyping.install_import_hook("ctd_models", "beartype.beartype")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def fresh_programs():
+    """Lets go of the programs that a module compiled: thousands of them exhaust the memory maps of a process."""
+    yield
+    from ctd_models.analysis.fixed_points import assessment, pursuit
+
+    pursuit._COMPILED.clear()
+    assessment._COMPILED.clear()
+    jax.clear_caches()
+    gc.collect()
 
 
 @pytest.fixture(scope="session")
