@@ -82,7 +82,7 @@ def main(settings: Settings) -> dict[str, float]:
     while len(slow := find_slow_manifold(F, candidates[:1_000], jnp.zeros(1), speed=speed, **options)) < 10:
         speed *= 10  # a network that is hardly trained may have no slower line
     print(points, slow, sep="\n")
-    line = order_line(slow, closed=False, max_gap=np.inf, gap_factor=5)
+    line = order_line(slow, closed=False, max_gap=np.inf, gap_factor=5.0)
     slow = slow[line.order]
     readout = decide(common.readout(slow.states, variables))
     along = changes_along(line, slow, readout, variables["params"]["readout"]["kernel"][:, 0])
@@ -118,14 +118,14 @@ def changes_along(line, slow, readout, weights):
     import numpy as np
 
     tangents, inputs = line.tangents * (1 if readout[-1] >= readout[0] else -1), slow.input_jacobians[:, :, 0]
-    mode = np.sum(tangents * slow.right_eigenvectors[:, :, 0], axis=1)
+    mode, members = np.sum(tangents * slow.right_eigenvectors[:, :, 0], axis=1), 1 + (slow.eigenvalues[:, 0].imag != 0)
     return {
         "top_eigenvalue": np.abs(slow.eigenvalues[:, 0]),
         "second_eigenvalue": np.abs(slow.eigenvalues[:, 1]),
         "tangent_right_eigenvector_cos": np.abs(mode),
         "tangent_readout_cos": np.abs(tangents @ weights) / np.linalg.norm(weights),
-        # what one unit of input leaves in the top mode, r lᵀB, along the tangent
-        "input_along_line": np.real(mode * np.sum(slow.left_eigenvectors[:, :, 0] * inputs, axis=1)),
+        # what one unit of input leaves in the top mode, r lᵀB, along the tangent; of a conjugate pair, in both
+        "input_along_line": np.real(mode * np.sum(slow.left_eigenvectors[:, :, 0] * inputs, axis=1) * members),
     }
 
 

@@ -219,12 +219,17 @@ def _checked(function: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:
     except jax.errors.UnexpectedTracerError as error:
         raise ValueError(_IMPURE) from error
     except Exception as error:
-        if len(arguments) == 1 and not isinstance(error, jax.errors.JAXTypeError):
-            raise ValueError(
-                f"the step function cannot be called with a state alone ({type(error).__name__}: {error}): if it takes an "
-                "input, pass inputs=, [U] for all candidates or [n, U]"
-            ) from error
-        raise
+        if isinstance(error, jax.errors.JAXTypeError):  # says itself what cannot be traced
+            raise
+        shapes = jax.tree.map(np.shape, arguments[0])
+        if len(arguments) == 1:
+            what = f"a state of shape {shapes} alone"
+            hint = ": if it takes an input, pass inputs=, [U] for all candidates or [n, U]"
+        else:
+            what, hint = f"a state of shape {shapes} and an input of shape {arguments[1].shape}", ""
+        raise ValueError(
+            f"the step function cannot be called with {what} ({type(error).__name__}: {error}){hint}"
+        ) from error
     _check_result(jax.eval_shape(lambda a: a, arguments[0]), result)
     if is_pytree:
         return function
@@ -244,7 +249,7 @@ class _StochasticError(Exception):
 def _check_same_trace(first: Any, second: Any) -> None:
     def literals(jaxpr):
         inputs = [(equation.primitive, equation.invars) for equation in jaxpr.eqns]
-        return [(name, [v.val for v in variables if hasattr(v, "val")]) for name, variables in inputs]
+        return [(name, [str(v.val) for v in variables if hasattr(v, "val")]) for name, variables in inputs]
 
     if any(isinstance(constant, jax.core.Tracer) for trace in (first, second) for constant in trace.consts):
         raise _StochasticError(_IMPURE)

@@ -2,6 +2,7 @@
 
 from ctd_models.plots.bifurcations import plot_bifurcation_diagram, plot_parameter_plane
 from ctd_models.plots.fixed_points import plot_fixed_points
+from ctd_models.plots.line_attractor import plot_along_line, plot_line_attractor, plot_line_story
 from ctd_models.plots.phase_plane import plot_phase_plane, plot_vector_field
 from ctd_models.plots.spectra import plot_eigenvalues, plot_speeds
 from ctd_models.plots.training import plot_history
@@ -9,10 +10,13 @@ from ctd_models.plots.transitions import plot_transition_graph
 from ctd_models.plots.trials import plot_trials, plot_units
 
 __all__ = [
+    "plot_along_line",
     "plot_bifurcation_diagram",
     "plot_eigenvalues",
     "plot_fixed_points",
     "plot_history",
+    "plot_line_attractor",
+    "plot_line_story",
     "plot_parameter_plane",
     "plot_phase_plane",
     "plot_speeds",

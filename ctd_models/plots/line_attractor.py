@@ -23,7 +23,7 @@ def plot_line_attractor(
     *,
     pca: PCA | None = None,
     trajectories: Float[Any, "B T d"] | None = None,
-    max_links: int = 100,
+    max_links: int = 60,
     label: str = "readout",
     axes: Any = None,
 ) -> Any:
@@ -75,7 +75,7 @@ def plot_line_attractor(
     linked = linked[np.unique(np.linspace(0, len(linked) - 1, min(max_links, len(linked))).astype(int))]
     if len(linked):
         links = np.stack([place(candidates[starts[linked]]), place(points.states[linked])], axis=1)
-        axes.add_collection(Line3DCollection(links, colors="0.55", linewidths=0.4, zorder=2))
+        axes.add_collection(Line3DCollection(links, colors="0.65", linewidths=0.3, zorder=2))
     return axes
 
 
@@ -85,6 +85,7 @@ def plot_along_line(
     panels: Mapping[str, Mapping[str, Float[Any, "n"]]],
     *,
     guides: Mapping[str, tuple[float, ...]] | None = None,
+    reverse: bool = False,
     xlabel: str = "arc length along the line (state units)",
     axes: Any = None,
 ) -> Any:
@@ -95,6 +96,7 @@ def plot_along_line(
         panels: label of a vertical axis → name of a curve → its values at the points in order. A panel whose curves have
             empty names has no legend.
         guides: label of a vertical axis → heights of dashed horizontal lines.
+        reverse: whether arc length counts from the line's end.
         xlabel: what the horizontal axis is.
         axes: one for each panel; None: a new figure.
 
@@ -121,7 +123,8 @@ def plot_along_line(
         raise ValueError(f"expected {len(panels)} axes, one for each panel, got {len(axes)}")
     breaks = np.union1d(line.gap_indices, np.flatnonzero(np.diff(line.pieces))) + 1
     starts = np.cumsum([0, *line.piece_lengths[:-1]])  # pieces follow one another
-    place = np.insert(line.arc_length + starts[line.pieces], breaks, np.nan)  # curves end at a NaN
+    place = line.arc_length + starts[line.pieces]
+    place = np.insert(line.length - place if reverse else place, breaks, np.nan)  # curves end at a NaN
     for panel, (label, curves) in zip(axes, panels.items(), strict=True):
         for height in guides.get(label, ()):
             panel.axhline(height, color="0.6", lw=0.8, ls="--", zorder=0)
@@ -149,6 +152,7 @@ def plot_line_story(
 ) -> Any:
     """A line of slow points and what it does: the points in three principal components at the left; at the right, along
     the line, what is read out, the magnitude of the two leading eigenvalues, directions, and the effect of the input.
+    The line is shown from the end where the readout is lower.
 
     Args:
         points: linearised points in the order of the line.
@@ -178,5 +182,6 @@ def plot_line_story(
     left, right = figure.subfigures(1, 2, width_ratios=(1, 1.1))
     plot_line_attractor(points, readout, candidates, axes=left.add_subplot(projection="3d"))
     axes = right.subplots(len(panels), sharex=True)
-    plot_along_line(line, panels, guides={"readout": (-1, 1), "|λ|": (1,)}, axes=axes)
+    reverse = bool(np.asarray(readout)[-1] < np.asarray(readout)[0])
+    plot_along_line(line, panels, guides={"readout": (-1, 1), "|λ|": (1,)}, reverse=reverse, axes=axes)
     return figure

@@ -1,7 +1,7 @@
 """The shared trainer: any module, any loss, any Optax optimizer; checkpoints by Orbax."""
 
 from ctd_models.training.checkpoints import Checkpoint, CheckpointError, load_checkpoint, read_checkpoint
-from ctd_models.training.losses import mean_squared_error
+from ctd_models.training.losses import binary_cross_entropy, mean_squared_error
 from ctd_models.training.state import FitResult, NonFiniteLossError, TrainState
 from ctd_models.training.trainer import Trainer
 
@@ -12,6 +12,7 @@ __all__ = [
     "NonFiniteLossError",
     "TrainState",
     "Trainer",
+    "binary_cross_entropy",
     "load_checkpoint",
     "mean_squared_error",
     "read_checkpoint",

@@ -301,6 +301,24 @@ def test_a_function_is_never_used_with_arrays_that_have_changed(compilations):
     assert compilations.count == 0
 
 
+def test_states_of_the_wrong_width_are_named():
+    with pytest.raises(ValueError, match=r"with a state of shape \(15,\) alone \(TypeError: "):
+        find_fixed_points(lambda h: jnp.tanh(W @ h), np.zeros((3, 15)))
+    with pytest.raises(ValueError, match=r"with a state of shape \(20,\) and an input of shape \(7,\) \(TypeError: "):
+        find_fixed_points(lambda h, x: jnp.tanh(W @ (h + x)), np.zeros((3, 20)), np.zeros(7))
+
+
+def test_a_pytree_of_one_array_is_a_step_function():
+    F = jax.tree_util.Partial(lambda W, h: jnp.tanh(W @ h), 0.5 * np.eye(3))
+    points = find_fixed_points(F, np.ones((4, 3)) * [[1], [2], [-1], [0.5]])
+    np.testing.assert_allclose(points.states, np.zeros((1, 3)), atol=1e-10)
+
+
+def test_constants_that_are_no_numbers_are_no_noise():
+    points = find_fixed_points(lambda h: jnp.where(h > 10, jnp.nan, 0.5 * h), np.ones((4, 3)))
+    np.testing.assert_allclose(points.states, np.zeros((1, 3)), atol=1e-10)
+
+
 def test_forgotten_inputs_are_named():
     with pytest.raises(ValueError, match="if it takes an input, pass inputs="):
         find_fixed_points(lambda h, x: 0.5 * h + x, np.zeros((3, 2)))
