@@ -31,7 +31,7 @@ COMPETITORS = {  # network → its peers; BrainPy knows no bounds, and a search 
     "gru16_bounded": ("Adam float32", "Adam float64"),
     "decision_gru": ("Adam float32", "Adam float64"),
 }
-# The best of `python benchmarks/fixed_points.py --tune 40`, for a share of 0.98 (on gru16 and decision_gru none of them reached it).
+# The best of `python benchmarks/fixed_points.py --tune 40`, for a share of 0.98; on gru16 and decision_gru none reached it.
 TUNED: dict[str, dict[str, AdamSetting]] = {
     "tanh16": {
         "Adam float32": AdamSetting(0.460588, 0.990059, 0.999446, 1.10373e-07),

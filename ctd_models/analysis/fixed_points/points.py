@@ -32,7 +32,7 @@ class FixedPoints:
     inputs: Float[np.ndarray, "n U"] | None = None
     """Input held at each point; None where the function takes none."""
     candidate_indices: Int[np.ndarray, "n"] | None = None
-    """Which candidate led to each point; where exploration found it and no candidate (`hits` 0), the nearest of its input."""
+    """Which candidate led to each point; the nearest one of its input where exploration alone found it (`hits` 0)."""
     iterations: Int[np.ndarray, "n"] | None = None
     """Iterations the solver needed."""
     hits: Int[np.ndarray, "n"] | None = None

@@ -70,8 +70,8 @@ def find_fixed_points(
         retries: new attempts of a candidate whose search stalled in a minimum of q, after running it forward 20 and
             then 200 steps; 0 to 2.
         explore: look between the points found for points that no candidate led to (their `hits` are 0, their
-            `candidate_indices` those of the nearest candidate), and run some candidates of a map forward to see where they end. None: where `tolerance` asks for
-            fixed points (up to 1e-12), not for slow ones.
+            `candidate_indices` those of the nearest candidate), and run some candidates of a map forward to see where
+            they end. None: where `tolerance` asks for fixed points (up to 1e-12), not for slow ones.
         noise: standard deviation of Gaussian noise added to every entry of the candidates.
         key: typed JAX key that this noise is drawn from.
         unique_distance: points whose [state, input] are closer than this (Euclidean) are one, kept at its slowest.

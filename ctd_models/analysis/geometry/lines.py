@@ -153,7 +153,7 @@ def order_line(
         part = _fit_piece(reduced[mine], drawn[mine], tree[mine][:, mine], closed, window)
         curve = centre + part.curve @ directions
         parts.append(part._replace(order=mine[part.order], curve=curve, tangents=part.tangents @ directions))
-    return _assemble(states, parts, gap_factor)
+    return _assemble(states, parts, float(gap_factor))
 
 
 class _Piece(NamedTuple):
