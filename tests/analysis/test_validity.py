@@ -122,9 +122,10 @@ def test_other_values_of_the_same_shapes_compile_nothing(compilations):
     F = jax.tree_util.Partial(lambda a, h: a * h + h**2, np.float64(0.5))
     points = linearize(F, np.zeros((3, 2)))
     linear_validity(F, points, distances=DISTANCES, key=KEY)
+    key = jax.random.key(1)
     with compilations:
         other = jax.tree_util.Partial(F.func, np.float64(0.4))
-        linear_validity(other, points, distances=2 * DISTANCES, key=jax.random.key(1))
+        linear_validity(other, points, distances=2 * DISTANCES, key=key)
     assert compilations.count == 0
 
 
