@@ -62,6 +62,16 @@ def test_hopf_normal_form():
     assert "1 stable, 0 unstable" in repr(cycles)
 
 
+@pytest.mark.parametrize("seed", [0, 1])
+def test_a_relaxation_oscillation_is_one_cycle(seed):
+    def f(z):
+        return jnp.array([z[1], 2 * (1 - z[0] ** 2) * z[1] - z[0]])
+
+    cycles = find_limit_cycles(f, np.random.default_rng(seed).normal(size=(8, 2)), dt=0.02, max_period=15.0)
+    assert len(cycles) == 1
+    assert cycles.hits.tolist() == [8]
+
+
 def test_van_der_pol():
     cycles = find_limit_cycles(van_der_pol, RNG.normal(size=(8, 2)), dt=0.02, max_period=10.0)
     assert len(cycles) == 1

@@ -255,6 +255,31 @@ def test_stochastic_functions_are_detected():
         np.testing.assert_allclose(fixed.states[0], 2 * jax.random.normal(key, (2,), np.float64), atol=1e-12)
 
 
+@pytest.mark.parametrize("scale", [1e-4, 1.0, 1e6])
+def test_units_do_not_matter(scale):
+    points = find_fixed_points(lambda h: scale * jnp.tanh(2 * h / scale), scale * RNG.normal(size=(60, 1)))
+    level = 0.9575040240772688
+    np.testing.assert_allclose(np.sort(points.states[:, 0]) / scale, [-level, 0, level], atol=1e-9)
+
+
+def test_outliers_are_named_where_nothing_else_is_left():
+    A, b = np.diag([0.5, 0.9]), np.array([0, 10.0])
+    points = find_fixed_points(lambda h: A @ h + b, RNG.normal(size=(50, 2)))
+    assert len(points) == 0
+    assert points.smallest_speed is None
+    assert "50 candidates converged far from all candidates: see outlier_factor" in repr(points)
+    kept = find_fixed_points(lambda h: A @ h + b, RNG.normal(size=(50, 2)), outlier_factor=None)
+    np.testing.assert_allclose(kept.states, [[0, 100]], atol=1e-9)
+
+
+def test_points_of_another_function_are_noticed():
+    points = find_fixed_points(two_cycle_memory, RNG.normal(size=(40, 3)))
+    with pytest.warns(UserWarning, match="these do not seem to be points of this function"):
+        other = linearize(lambda h: jnp.tanh(2 * h + 1), points)
+    assert other.classes is None
+    assert "completeness" not in repr(other)
+
+
 def test_candidates_that_leave_are_counted():
     points = find_fixed_points(lambda h: jnp.exp(h) * 1e200 + h, RNG.normal(size=(10, 2)))
     assert len(points) == 0

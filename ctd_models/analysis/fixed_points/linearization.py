@@ -1,6 +1,7 @@
 """First-order dynamics around points: Jacobians and their modes."""
 
 import dataclasses
+import warnings
 from collections.abc import Callable
 from typing import Any, no_type_check
 
@@ -8,12 +9,13 @@ import jax
 import numpy as np
 from jaxtyping import Array, Float
 
-from ctd_models.analysis.fixed_points.assessment import in_batches
+from ctd_models.analysis.fixed_points.assessment import in_batches, rounding_speed
 from ctd_models.analysis.fixed_points.methods import DENSE_LIMIT
 from ctd_models.analysis.fixed_points.modes import eigendecomposition, leading_modes
 from ctd_models.analysis.fixed_points.points import FixedPoints
 from ctd_models.analysis.systems import System, precision, prepare
 
+ROUNDING = 1e-10  # growth up to which a mode counts as not growing
 FEW_MODES = 10  # leading modes of states too large for all of them
 
 
@@ -35,7 +37,7 @@ def linearize(
         points: `FixedPoints`, whose inputs and kind are used unless others are given, or states [n, d] (or a pytree).
         inputs: None, [U] for all, or [n, U].
         kind: "map" (the default for plain states) or "flow".
-        dt: duration of a step [s], kept with the result.
+        dt: duration of a step of a map [s], kept with the result; a flow has its own unit of time.
         num_modes: k, how many of the leading modes are wanted; no Jacobian to the state is then formed or kept. None: all,
             or 10 of states of more than 500 units. One more where k would split a conjugate pair.
         dtype: precision of the derivatives and their decomposition.
@@ -74,9 +76,17 @@ def linearize(
             jacobians, input_jacobians, speeds = parts
             conditions = np.linalg.cond(jacobians - (np.eye(size) if kind == "map" else 0))
             eigenvalues, right, left = eigendecomposition(jacobians, kind)
-    growing = eigenvalues.real > 0 if kind == "flow" else np.abs(eigenvalues) > 1
+    scale = np.abs(eigenvalues).max(axis=1, keepdims=True, initial=0.0)
+    growing = eigenvalues.real > ROUNDING * scale if kind == "flow" else np.abs(eigenvalues) > 1 + ROUNDING
     if given is None:
         given = FixedPoints(states=flat, speeds=speeds, structure=system.structure)
+    elif given.tolerance is not None and (speeds > np.maximum(10 * given.tolerance, rounding_speed(flat))).any():
+        warnings.warn(
+            f"these do not seem to be points of this function: their speed q is up to {speeds.max():.1e}, and they were "
+            f"found with a tolerance of {given.tolerance:.1e}",
+            stacklevel=2,
+        )
+        given = dataclasses.replace(given, classes=None, hits=None, forward=None)
     return dataclasses.replace(
         given,
         speeds=speeds,

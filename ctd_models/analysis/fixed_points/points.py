@@ -48,7 +48,7 @@ class FixedPoints:
     left_eigenvectors: Complex[np.ndarray, "n d k"] | None = None
     """Columns l_k, l_kᵀ J = λ_k l_kᵀ, with l_jᵀ r_k = δ_jk (no conjugation)."""
     num_unstable: Int[np.ndarray, "n"] | None = None
-    """Number of eigenvalues with |λ| > 1 (map) or Re λ > 0 (flow): the index of a saddle."""
+    """Number of eigenvalues with |λ| > 1 (map) or Re λ > 0 (flow), beyond rounding (1e-10): the index of a saddle."""
     condition_numbers: Float[np.ndarray, "n"] | None = None
     """Of ∂F/∂h − I of a map, ∂f/∂h of a flow: large where a point is nearly one of a manifold, or badly determined."""
     classes: Any = None
@@ -57,7 +57,7 @@ class FixedPoints:
     kind: str = "map"
     """"map" or "flow"."""
     dt: float | None = None
-    """Duration of a step of a map [s], where it was given; of a flow, 1 if its time is in seconds."""
+    """Duration of a step of a map [s], where it was given. A flow has its own unit of time."""
     tolerance: float | None = None
     """The largest speed that counted as converged."""
     num_candidates: int | None = None
@@ -198,7 +198,8 @@ class FixedPoints:
 
     @property
     def is_stable(self) -> Bool[np.ndarray, "n"]:
-        """Whether no mode grows.
+        """Whether no mode grows. That includes points with neutral modes, such as those of a line or ring, which
+        `stability` calls marginal.
 
         Raises:
             ValueError: the points are not linearised yet.
@@ -232,8 +233,8 @@ class FixedPoints:
 
     @property
     def time_constants(self) -> Float[np.ndarray, "n k"]:
-        """Time in which each mode falls (or, of a growing one, rises) by e: 1 / |log |λ|| of a map, 1 / |Re λ| of a flow; in
-        seconds where dt is given, else in steps or in the flow's unit of time. Infinite on the boundary of stability."""
+        """Time in which each mode falls (or, of a growing one, rises) by e: of a map 1 / |log |λ||, in steps or, where dt is
+        given, in seconds; of a flow 1 / |Re λ|, in its unit of time. Infinite on the boundary of stability."""
         values = self._linearized(self.eigenvalues)
         with np.errstate(divide="ignore"):
             rate = values.real if self.kind == "flow" else np.log(np.abs(values))
@@ -241,8 +242,8 @@ class FixedPoints:
 
     @property
     def frequencies(self) -> Float[np.ndarray, "n k"]:
-        """Oscillation frequency of each mode, |arg λ| / 2π of a map, |Im λ| / 2π of a flow: in Hz where dt is given, else in
-        cycles a step or a unit of time. 0 of a mode that does not turn, ½ cycle a step of one with negative λ."""
+        """Oscillation frequency of each mode: of a map |arg λ| / 2π, in cycles a step or, where dt is given, in Hz; of a
+        flow |Im λ| / 2π, in cycles a unit of time. 0 of a mode that does not turn, ½ cycle a step of one with λ < 0."""
         values = self._linearized(self.eigenvalues)
         angle = values.imag if self.kind == "flow" else np.angle(values)
         return np.abs(angle) / (2 * np.pi * self._unit_of_time)
@@ -260,7 +261,7 @@ class FixedPoints:
 
     @property
     def _unit_of_time(self) -> float:
-        return 1.0 if self.dt is None else self.dt
+        return 1.0 if self.dt is None or self.kind == "flow" else self.dt
 
     def _linearized(self, values: Any) -> Any:
         if values is None:

@@ -32,6 +32,9 @@ def describe(points: Any) -> str:
         fates = ", ".join(f"{count:,} {_fate(name)}" for name, count in points.forward.items())
         cycles = "; see find_cycles" if any("cycle" in name for name in points.forward) else ""
         lines.append(f"  run forward, {sum(points.forward.values()):,} of the candidates: {fates}{cycles}")
+    if not n and len(points.dropped.get("outlier", ())):
+        far = len(points.dropped["outlier"])
+        lines.append(f"  {far:,} candidates converged far from all candidates: see outlier_factor, None keeps them")
     lost = [
         f"{len(indices):,} {reason.replace('_', ' ')}" for reason, indices in points.dropped.items() if len(indices)
     ]

@@ -42,7 +42,7 @@ def find_fixed_points(
     explore: bool | None = None,
     noise: float = 0.0,
     key: Any = None,
-    unique_distance: float = 1e-3,
+    unique_distance: float | None = None,
     outlier_factor: float | None = 10.0,
     isolation_distance: float | None = None,
     bounds: tuple[float, float] | None = None,
@@ -74,7 +74,8 @@ def find_fixed_points(
             they end. None: where `tolerance` asks for fixed points (up to 1e-12), not for slow ones.
         noise: standard deviation of Gaussian noise added to every entry of the candidates.
         key: typed JAX key that this noise is drawn from.
-        unique_distance: points whose [state, input] are closer than this (Euclidean) are one, kept at its slowest.
+        unique_distance: points whose [state, input] are closer than this (Euclidean) are one, kept at its slowest. None:
+            1e-3, or a thousandth of the candidates' mean distance from their centroid where that is less than 1.
         outlier_factor: points farther from the candidates' centroid than this many times the candidates' mean distance
             are dropped; None keeps all.
         isolation_distance: points with no other within this distance are dropped; None keeps all.
@@ -93,11 +94,13 @@ def find_fixed_points(
         ValueError, TypeError: arguments that do not fit, or a step function that changes shapes or dtypes or gives different
             results for one state, before anything else is compiled.
     """
-    for name, value in (("outlier_factor", outlier_factor), ("isolation_distance", isolation_distance)):
+    for name, value in (
+        ("unique_distance", unique_distance),
+        ("outlier_factor", outlier_factor),
+        ("isolation_distance", isolation_distance),
+    ):
         if value is not None and not value > 0:
             raise ValueError(f"{name} must be positive or None, got {value}")
-    if not unique_distance > 0:
-        raise ValueError(f"unique_distance must be positive, got {unique_distance}")
     if bounds is not None and not bounds[0] < bounds[1]:
         raise ValueError(f"bounds must be (low, high), got {bounds}")
     if tolerance is None:
@@ -118,6 +121,8 @@ def find_fixed_points(
             states = states + noise * np.asarray(jax.random.normal(key, states.shape, dtype))
         centre = states.mean(axis=0)
         spread = float(np.linalg.norm(states - centre, axis=1).mean())
+        if unique_distance is None:
+            unique_distance = 1e-3 * min(1.0, spread or 1.0)
         limits = Limits(tolerance, 0.5 * spread or 1.0, *(bounds or ()))
         pursuit = Pursuit(solvers, system, limits, len(states), progress, retries)
         draft = draft_of(pursuit, F, candidates, inputs) if len(solvers) > 1 and tolerance >= SINGLE_PRECISION else None
@@ -128,7 +133,7 @@ def find_fixed_points(
         if explore or (explore is None and tolerance <= EXACT):
             found, fates = _explore(pursuit, sieve, found, states, rows)
         smallest = None
-        if not len(found["states"]):
+        if not outcome.converged.any():
             smallest = float(np.nanmin(speeds_of(system, outcome.states, rows, len(rows)), initial=np.inf))
         ghosts, in_ghost = _ghosts(pursuit, sieve, outcome, rows)
 
@@ -250,10 +255,8 @@ def _ghosts(pursuit: Pursuit, sieve: "_Sieve", outcome: Outcome, rows: np.ndarra
     stalled = np.flatnonzero(np.isfinite(outcome.stalls).all(axis=1))
     if not len(stalled):
         return None, in_ghost
-    places, speeds = (
-        outcome.stalls[stalled],
-        speeds_of(pursuit.system, outcome.stalls[stalled], rows[stalled], len(rows)),
-    )
+    places = outcome.stalls[stalled]
+    speeds = speeds_of(pursuit.system, places, rows[stalled], len(rows))
     near = max(sieve.distance, 0.2 * sieve.spread)
     stands_for = merge_duplicates(np.concatenate([places, rows[stalled]], axis=1), speeds, near)
     leaders = np.unique(stands_for)

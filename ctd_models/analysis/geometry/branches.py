@@ -21,6 +21,9 @@ BIFURCATIONS = (
 )
 
 
+SAME = 1e-6  # share of the parameter's range and of the states' size, within which bifurcations are one
+
+
 @dataclasses.dataclass(frozen=True, repr=False)
 class Bifurcations:
     """Bifurcations, located on a branch."""
@@ -131,14 +134,25 @@ class Branches:
 
     @property
     def bifurcations(self) -> Bifurcations:
-        """Those of all branches; a point where branches meet is listed once for each."""
+        """Those of all branches; a point where branches meet is listed once."""
         parts = [branch.bifurcations for branch in self.branches]
         d = parts[0].states.shape[1] if parts else 0
         parts.append(
             Bifurcations(np.zeros(0, "<U16"), np.zeros(0), np.zeros((0, d)), np.zeros(0, complex), np.zeros(0))
         )
         names = [field.name for field in dataclasses.fields(Bifurcations)]
-        return Bifurcations(*(np.concatenate([getattr(part, name) for part in parts]) for name in names))
+        every = Bifurcations(*(np.concatenate([getattr(part, name) for part in parts]) for name in names))
+        if not len(every):
+            return every
+        low, high = self.parameter_range
+        scale = np.concatenate([[(high - low) or 1.0], np.full(d, 1 + np.abs(every.states).max(initial=0.0))])
+        places = np.concatenate([every.parameters[:, None], every.states], axis=1) / scale
+        kept = [
+            i
+            for i, kind in enumerate(every.kinds)
+            if not ((every.kinds[:i] == kind) & (np.abs(places[:i] - places[i]).max(axis=1) < SAME)).any()
+        ]
+        return every[np.asarray(kept)]
 
     def inputs_at(self, parameters: Any) -> Float[np.ndarray, "*n U"]:
         """The inputs that a parameter, or an array of them, stands for."""

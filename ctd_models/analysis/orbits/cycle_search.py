@@ -109,7 +109,7 @@ class CycleSearch:
         owner = np.full(len(periods), -1)
         if not len(periods):
             return owner
-        phases = np.arange(256) / 256
+        phases = np.arange(1024) / 1024  # a relaxation oscillation is bent sharply
         for i in range(len(periods)):
             if owner[i] >= 0:
                 continue
