@@ -181,6 +181,7 @@ def test_completeness_by_hand():
     assert seen.estimated_unseen == pytest.approx(3 * 2 / (2 * 2) - 1)
     assert "estimated number not yet seen 0.5" in str(seen)
     assert np.isnan(Completeness.of(np.zeros(2, int)).coverage)
+    assert "a continuum? See find_slow_manifold" in str(Completeness.of(np.ones(30, int)))
 
 
 def test_the_estimate_of_the_unseen_is_right_on_average():

@@ -12,7 +12,7 @@ class Completeness:
 
     Points are species, and candidates that arrived are a sample of them: coverage is the estimate of Good & Turing (Good
     1953, doi:10.1093/biomet/40.3-4.237), the number unseen the bias-corrected estimate of Chao (1984; Chao 2005), a lower
-    bound. Both hold for isolated points and for candidates that are drawn independently from where one wants to know.
+    bound, as seen from these candidates. Both hold for isolated points and for candidates that are drawn independently from where one wants to know.
     """
 
     num_points: int
@@ -49,6 +49,8 @@ class Completeness:
         found = f", {self.num_found_by_exploration:,} by exploration alone" if self.num_found_by_exploration else ""
         if not self.num_arrived:
             return f"{self.num_points:,} points, which no candidate reached{found}"
+        if self.num_points >= 20 and self.num_reached_once > 0.5 * self.num_points:
+            return f"{self.num_points:,} points, most of them reached once: a continuum? See find_slow_manifold"
         return (
             f"{self.num_points:,} points, {self.num_reached_once:,} of them reached once{found}; coverage "
             f"{100 * self.coverage:.1f} %, estimated number not yet seen {self.estimated_unseen:.1f}"
