@@ -12,7 +12,8 @@ class Completeness:
 
     Points are species, and candidates that arrived are a sample of them: coverage is the estimate of Good & Turing (Good
     1953, doi:10.1093/biomet/40.3-4.237), the number unseen the bias-corrected estimate of Chao (1984; Chao 2005), a lower
-    bound, as seen from these candidates. Both hold for isolated points and for candidates that are drawn independently from where one wants to know.
+    bound. Both hold for isolated points, and for the places that the candidates are drawn from, independently of each
+    other: nothing is said of points that no such candidate could lead to.
     """
 
     num_points: int
