@@ -125,7 +125,7 @@ def test_a_thousand_units_without_a_jacobian():
 def test_ten_thousand_candidates_of_a_hundred_units():
     rng = np.random.default_rng(0)
     W, patterns = pattern_network(128, 2, 1.5)
-    starts = rng.normal(size=(10_000, 128))
+    starts = rng.uniform(-1, 1, size=(10_000, 2)) @ patterns + 0.1 * rng.normal(size=(10_000, 128))
     points = find_fixed_points(lambda h: jnp.tanh(W @ h), starts, explore=False)
     overlaps = points.states @ patterns.T / 128
     assert len(points) == 9  # 0, four patterns, four mixtures of two
