@@ -82,8 +82,17 @@ def test_time_constants_and_frequencies():
     np.testing.assert_allclose(seconds.frequencies, steps.frequencies / 0.01)
     flow = linearize(lambda h: np.array([[-2.0, 6.0], [-6.0, -2.0]]) @ h, np.zeros((1, 2)), kind="flow")
     np.testing.assert_allclose(flow.time_constants, 0.5)
+    in_its_own_unit = linearize(lambda h: -2.0 * h, np.zeros((1, 2)), kind="flow", dt=0.1)
+    np.testing.assert_allclose(in_its_own_unit.time_constants, 0.5)
     np.testing.assert_allclose(flow.frequencies, 6 / (2 * np.pi))
     np.testing.assert_allclose(steps.condition_numbers, np.linalg.cond(A - np.eye(4)))
+
+
+def test_rounding_makes_no_mode_unstable():
+    points = linearize(lambda h: jnp.array([1 + 1e-13, 0.5]) * h, np.zeros((1, 2)))
+    assert points.num_unstable.tolist() == [0]
+    flow = linearize(lambda h: jnp.array([1e-13, -1.0]) * h, np.zeros((1, 2)), kind="flow")
+    assert flow.num_unstable.tolist() == [0]
 
 
 def test_stability_classes():
