@@ -10,7 +10,7 @@ import jax
 import jax.extend.core
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
 KINDS = ("map", "flow")
 
@@ -180,6 +180,12 @@ def check_repeatable(system: System, state: Float[np.ndarray, "d"], inputs: Floa
 @jax.jit
 def _step(system: System, state: Float[Array, "d"], inputs: Float[Array, "U"]) -> Float[Array, "d"]:
     return system.step(state, inputs)
+
+
+def padded_rows(count: int, size: int | None = None) -> Int[np.ndarray, "_"]:
+    """Indices 0 … count − 1 and then the last again and again, up to `size`, or to a power of two where none is given: few
+    sizes, and so few compilations."""
+    return np.minimum(np.arange(size or 1 << (count - 1).bit_length()), count - 1)
 
 
 def _input_rows(inputs: Any, count: int, dtype: Any) -> Float[np.ndarray, "n U"]:

@@ -14,7 +14,7 @@ from ctd_models.analysis.fixed_points.points import FixedPoints
 from ctd_models.analysis.geometry.outcomes import check_numbers, check_points, follow, same_inputs, sample
 from ctd_models.analysis.geometry.transitions import TransitionGraph
 from ctd_models.analysis.orbits.simulation import step_duration
-from ctd_models.analysis.systems import precision, prepare
+from ctd_models.analysis.systems import padded_rows, precision, prepare
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
@@ -161,7 +161,7 @@ def saddle_connections(
         given = system, starts, rows[sources], dt
         limits = allowed, sources, arrival, 10 * epsilon, radius
         ends = follow(*given, int(num_steps), points, *limits)
-        padded = np.minimum(np.arange(1 << (len(starts) - 1).bit_length()), len(starts) - 1)
+        padded = padded_rows(len(starts))
         samples = sample(system, starts[padded], rows[sources][padded], dt, ends.steps[padded], int(num_samples))
         trajectories, taken = (np.asarray(values)[: len(starts)] for values in samples)
     return Connections(

@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from ctd_models.analysis.fixed_points.points import FixedPoints
-from ctd_models.analysis.systems import System
+from ctd_models.analysis.systems import System, padded_rows
 
 OUTCOMES = ("arrived", "near", "cycle", "other point", "diverged", "unsettled")
 ROOM = 20_000_000  # differences between states and points in one batch, 160 MB in float64
@@ -125,8 +125,7 @@ def follow(
 
 
 def _padded(rows: np.ndarray, size: int | None = None) -> np.ndarray:
-    """Rows filled up by the last one, to a power of two where no size is given: few sizes, few compilations."""
-    return rows[np.minimum(np.arange(size or 1 << (len(rows) - 1).bit_length()), len(rows) - 1)]
+    return rows[padded_rows(len(rows), size)]
 
 
 def _reach(states: np.ndarray, points: FixedPoints, allowed: np.ndarray, radius: Any) -> np.ndarray:

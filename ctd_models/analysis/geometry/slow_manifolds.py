@@ -18,7 +18,7 @@ from ctd_models.analysis.fixed_points.search import find_fixed_points
 from ctd_models.analysis.fixed_points.unique import merge_duplicates
 from ctd_models.analysis.geometry.manifolds import tangent_spaces
 from ctd_models.analysis.geometry.outcomes import check_numbers
-from ctd_models.analysis.systems import System, precision, prepare
+from ctd_models.analysis.systems import System, padded_rows, precision, prepare
 
 CLOSEST = 0.7  # least distance of a new point from the others, in units of the step that leads to it
 FRACTIONS = (1.0, 0.5, 0.25)  # steps tried, in units of the spacing: shorter ones where the manifold ends
@@ -189,7 +189,7 @@ def _join(points: FixedPoints, more: FixedPoints) -> FixedPoints:
 
 def _correct(system: System, states: np.ndarray, rows: np.ndarray, tangents: np.ndarray, speed: float, dtype: Any):
     """(states, speeds) after moving across the tangents towards q ≤ speed, in batches of powers of two."""
-    padded = np.minimum(np.arange(1 << (len(states) - 1).bit_length()), len(states) - 1)
+    padded = padded_rows(len(states))
     with precision(dtype):
         given = states[padded].astype(dtype), rows[padded].astype(dtype), tangents[padded].astype(dtype)
         moved, speeds = _corrected(system, *given, np.asarray(speed, dtype), CORRECTIONS)

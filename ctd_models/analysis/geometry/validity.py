@@ -12,7 +12,7 @@ from scipy.spatial import cKDTree
 
 from ctd_models.analysis.fixed_points.points import FixedPoints
 from ctd_models.analysis.geometry.outcomes import check_numbers, check_points
-from ctd_models.analysis.systems import System, precision, prepare
+from ctd_models.analysis.systems import System, padded_rows, precision, prepare
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
@@ -107,7 +107,7 @@ def linear_validity(
     system, flat, rows = prepare(F, points.unravel(points.states), inputs, kind=kind, dtype=dtype, what="points")
     modes = np.swapaxes(points.right_eigenvectors[:, :, :num_modes], 1, 2).real.astype(dtype)
     modes = modes / np.maximum(np.linalg.norm(modes, axis=2, keepdims=True), np.finfo(dtype).tiny)
-    padded = np.minimum(np.arange(1 << (len(flat) - 1).bit_length()), len(flat) - 1)
+    padded = padded_rows(len(flat))
     with precision(dtype):
         directions = jax.random.normal(key, (int(num_directions), size), dtype)
         directions = directions / jnp.linalg.norm(directions, axis=1, keepdims=True)
