@@ -21,12 +21,14 @@ if TYPE_CHECKING:
         VanillaRNNCell,
         step_function,
     )
+    from ctd_models.models.lfads import LFADS
     from ctd_models.training import Trainer, load_checkpoint
 
 _HOME = {
     "GRU": "models",
     "ContinuousRNNCell": "models",
     "GRUCell": "models",
+    "LFADS": "models.lfads",
     "RecurrentNetwork": "models",
     "Trajectory": "models",
     "VanillaRNN": "models",

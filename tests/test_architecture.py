@@ -16,7 +16,7 @@ FLOORS = {  # what each room may import from the package, itself apart
     "data": set(),
     "configuration": set(),
     "models": {"configuration"},
-    "training": {"configuration", "tasks", "_version"},
+    "training": {"configuration", "tasks", "data", "_version"},
     "plots": {"analysis"},
 }
 ANALYSIS_LIBRARIES = {"jax", "numpy", "scipy", "h5py", "tqdm", "jaxtyping"}

@@ -77,13 +77,14 @@ class VanillaRNNCell(_Cell):
 class GRUCell(_Cell):
     """A gated recurrent unit whose reset gate multiplies the state before the matrix product.
 
-        r = σ(h W_r + x U_r + b_r)
+        r = σ(h W_r + x U_r + b_r + reset_bias)
         u = σ(h W_u + x U_u + b_u + update_bias)
         c = φ((r ∘ h) W_c + x U_c + b_c)
         h' = u ∘ h + (1 − u) ∘ c
 
     This is the form of Cho et al. (2014, arXiv:1406.1078) with the update gate of the computation-through-dynamics
     tutorials; `flax.linen.GRUCell` multiplies by r after the product instead. r and u share their matrices, in this order.
+    Inputs without features ([*batch, 0]) leave out the terms of x.
     """
 
     features: int
@@ -96,6 +97,15 @@ class GRUCell(_Cell):
     """Of the recurrent matrices [N, 2N] and [N, N]; a number g is N(0, g²/N)."""
     input_init: WeightInit = 1.0
     """Of the input matrices [U, 2N] and [U, N]; a number g is N(0, g²/U)."""
+    reset_bias: float = 0.0
+    """Constant added to the reset gate's drive."""
+    clip: float | None = None
+    """Bound on the size of the state, −clip … clip; None: no bound."""
+
+    def __post_init__(self):
+        super().__post_init__()
+        if self.clip is not None and not self.clip > 0:
+            raise ValueError(f"clip must be positive or None, got {self.clip}")
 
     @nn.compact
     def __call__(
@@ -103,16 +113,19 @@ class GRUCell(_Cell):
     ) -> tuple[Float[Array, "*batch N"], Float[Array, "*batch N"]]:
         N, U, zeros = self.features, inputs.shape[-1], nn.initializers.zeros
         gates_recurrent = self.kernel("gates_recurrent_kernel", self.recurrent_init, (carry.shape[-1], 2 * N))
-        gates_input = self.kernel("gates_input_kernel", self.input_init, (U, 2 * N))
-        gates_bias = self.param("gates_bias", zeros, (2 * N,))
+        gates = carry @ gates_recurrent + self.param("gates_bias", zeros, (2 * N,))
         candidate_recurrent = self.kernel("candidate_recurrent_kernel", self.recurrent_init, (N, N))
-        candidate_input = self.kernel("candidate_input_kernel", self.input_init, (U, N))
-        candidate_bias = self.param("candidate_bias", zeros, (N,))
+        candidate = self.param("candidate_bias", zeros, (N,))
+        if U:
+            gates = gates + inputs @ self.kernel("gates_input_kernel", self.input_init, (U, 2 * N))
+            candidate = candidate + inputs @ self.kernel("candidate_input_kernel", self.input_init, (U, N))
 
-        reset, update = jnp.split(carry @ gates_recurrent + inputs @ gates_input + gates_bias, 2, axis=-1)
-        reset, update = nn.sigmoid(reset), nn.sigmoid(update + self.update_bias)
-        candidate = self.activate((reset * carry) @ candidate_recurrent + inputs @ candidate_input + candidate_bias)
+        reset, update = jnp.split(gates, 2, axis=-1)
+        reset, update = nn.sigmoid(reset + self.reset_bias), nn.sigmoid(update + self.update_bias)
+        candidate = self.activate((reset * carry) @ candidate_recurrent + candidate)
         carry = update * carry + (1 - update) * candidate
+        if self.clip is not None:
+            carry = jnp.clip(carry, -self.clip, self.clip)
         return carry, carry
 
 

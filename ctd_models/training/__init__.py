@@ -1,6 +1,7 @@
 """The shared trainer: any module, any loss, any Optax optimizer; checkpoints by Orbax."""
 
 from ctd_models.training.checkpoints import Checkpoint, CheckpointError, load_checkpoint, read_checkpoint
+from ctd_models.training.elbo import Elbo, elbo
 from ctd_models.training.losses import binary_cross_entropy, mean_squared_error
 from ctd_models.training.state import FitResult, NonFiniteLossError, TrainState
 from ctd_models.training.trainer import Trainer
@@ -8,11 +9,13 @@ from ctd_models.training.trainer import Trainer
 __all__ = [
     "Checkpoint",
     "CheckpointError",
+    "Elbo",
     "FitResult",
     "NonFiniteLossError",
     "TrainState",
     "Trainer",
     "binary_cross_entropy",
+    "elbo",
     "load_checkpoint",
     "mean_squared_error",
     "read_checkpoint",

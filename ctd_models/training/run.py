@@ -45,8 +45,9 @@ class Run:
         keys = programs.Keys.of(jax.random.key_data(key), self.impl)
         batch = self.source.batch(arrays, keys.data, jnp.int32(0)) if self.source.compiled else arrays
         rngs = {"params": keys.params, **programs.streams(keys.loss, programs.STREAMS)}
-        if self.trainer.init is not None:
-            return self.trainer.init(rngs, batch)
+        init = self.trainer.init or getattr(self.trainer.loss, "init", None)
+        if init is not None:
+            return init(rngs, batch)
         return self.trainer.model.init(rngs, _inputs(batch))
 
     def _arrays(self) -> Any:

@@ -175,12 +175,16 @@ def as_source(data: Any, batch_size: int | None, what: str = "data", at_most: bo
         raise TypeError(f"{what} must be a task, arrays, a function step -> batch or an iterator, got {data!r}")
     if isinstance(data, Task):
         return TaskSource(data, batch_size)
-    is_arrays = isinstance(data, (Mapping, tuple, list)) or np.ndim(data) > 0
-    if not is_arrays and (callable(data) or isinstance(data, Iterable)):
+    if not is_arrays(data) and (callable(data) or isinstance(data, Iterable)):
         return HostSource(data)
-    if not is_arrays or not jax.tree.leaves(data):
+    if not is_arrays(data) or not jax.tree.leaves(data):
         raise TypeError(f"{what} must be a task, arrays, a function step -> batch or an iterator, got {data!r}")
     return ArraySource(data, batch_size, what, at_most)
+
+
+def is_arrays(data: Any) -> bool:
+    """Whether `data` is a pytree of arrays rather than a task or a batch source."""
+    return not isinstance(data, Task) and (isinstance(data, (Mapping, tuple, list)) or np.ndim(data) > 0)
 
 
 def check_arrays(data: Any, what: str) -> None:

@@ -16,7 +16,7 @@ from ctd_models.configuration import to_config
 from ctd_models.training import programs
 from ctd_models.training.losses import Loss
 from ctd_models.training.run import Run
-from ctd_models.training.sources import HostSource, as_source, check_finite
+from ctd_models.training.sources import HostSource, as_source, check_finite, is_arrays
 from ctd_models.training.state import FitResult
 from ctd_models.training.trainable import Trainable
 
@@ -51,7 +51,7 @@ class Trainer:
     patience: int | None = None
     """Stop after this many validations without improvement; None: never."""
     init: Callable[[dict[str, PRNGKeyArray], Any], dict[str, Any]] | None = None
-    """`init(rngs, batch) -> variables`; None: `model.init(rngs, inputs of the batch)`."""
+    """`init(rngs, batch) -> variables`; None: the loss's own method `init`, else `model.init(rngs, inputs of the batch)`."""
     loop: str = "scan"
     """"scan": many steps in one compiled loop. "step": one compiled step a call, same results, faster where a backend is
     slow in nested loops."""
@@ -118,6 +118,8 @@ class Trainer:
             raise ValueError("tensorboard=True needs a checkpoint_dir to write to")
         if checkpoint_dir is not None:
             to_config(self.model)  # what cannot be written is said before training
+        for what, given in (("data", data), ("validation", validation)):
+            self._check_data(given, what)
         source = as_source(data, self.batch_size)
         checks = None if validation is None else as_source(validation, self.batch_size, "validation", at_most=True)
         if isinstance(checks, HostSource):
@@ -130,6 +132,11 @@ class Trainer:
 
         with CheckpointWriter(checkpoint_dir, self.model, source.fingerprint) as writer:
             return run.finish(writer)
+
+    def _check_data(self, data: Any, what: str) -> None:
+        """Lets a loss that knows what data should look like check arrays (its method `check(arrays, what)`)."""
+        if hasattr(self.loss, "check") and is_arrays(data):
+            self.loss.check(data, what)
 
     def program(self, name: str, static: Any, function: Callable[..., Any], donate: bool = False) -> programs.Program:
         """The compiled program `name`, made once for each `static` description of what it closes over."""

@@ -1,0 +1,38 @@
+"""LFADS and its parts: encoder, controller, generator, priors and observation models."""
+
+from ctd_models.models.lfads.controller import Controller
+from ctd_models.models.lfads.distributions import DiagonalGaussian
+from ctd_models.models.lfads.encoder import Encoder, Encoding
+from ctd_models.models.lfads.generator import Generator
+from ctd_models.models.lfads.model import LFADS
+from ctd_models.models.lfads.observations import Gamma, Normal, Observation, Poisson, ZeroInflatedGamma
+from ctd_models.models.lfads.posterior import Posterior
+from ctd_models.models.lfads.priors import (
+    AutoregressivePrior,
+    ClassConditional,
+    Gaussian,
+    Mixture,
+    Prior,
+    StudentT,
+)
+
+__all__ = [
+    "LFADS",
+    "AutoregressivePrior",
+    "ClassConditional",
+    "Controller",
+    "DiagonalGaussian",
+    "Encoder",
+    "Encoding",
+    "Gamma",
+    "Gaussian",
+    "Generator",
+    "Mixture",
+    "Normal",
+    "Observation",
+    "Poisson",
+    "Posterior",
+    "Prior",
+    "StudentT",
+    "ZeroInflatedGamma",
+]

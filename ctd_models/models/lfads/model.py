@@ -1,0 +1,347 @@
+"""LFADS: latent factor analysis via dynamical systems."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple, no_type_check
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from ctd_models.configuration import deterministic
+from ctd_models.models.initializers import ScaledNormal
+from ctd_models.models.lfads.controller import Controller
+from ctd_models.models.lfads.distributions import DiagonalGaussian, PosteriorHead, one_hot
+from ctd_models.models.lfads.encoder import Encoder
+from ctd_models.models.lfads.generator import Generator
+from ctd_models.models.lfads.observations import Observation, Poisson
+from ctd_models.models.lfads.posterior import Posterior
+
+MIN_CODE_VARIANCE = 1e-4
+
+
+class Evidence(NamedTuple):
+    """What decoding needs to know of a batch of trials."""
+
+    code: DiagonalGaussian
+    """Posterior of the latent code [trials, C]."""
+    read: Float[Array, "trials steps C"] | None
+    """What the controller reads of the encoder in each step."""
+    inputs: Float[Array, "trials steps E"]
+    """Known inputs to the generator in each step, external ones and the class; perhaps none (E = 0)."""
+
+
+class LFADS(nn.Module):
+    """A sequential variational auto-encoder whose decoder is a dynamical system.
+
+    Spike counts x are read by the `encoder`; from it the posterior of a latent code is inferred, from which the
+    `generator` starts; a `controller`, if any, infers the inputs that drive it. Factors of the generator's states give,
+    by an affine read-out, the parameters of the `observation` model: for `Poisson`, the log rates. Training maximises
+
+        ELBO = E_q[log p(x | z, u)] − KL(q(z) ‖ p(z)) − KL(q(u) ‖ p(u)),
+
+    see `ctd_models.training.elbo`. Sussillo et al. (2016, arXiv:1608.06315); Pandarinath et al. (2018,
+    doi:10.1038/s41592-018-0109-9).
+    """
+
+    num_neurons: int
+    """Neurons N that are reconstructed, held-out ones included."""
+    encoder: Encoder
+    """Reads the spikes."""
+    generator: Generator
+    """Makes factors; holds the prior of the latent code."""
+    controller: Controller | None = None
+    """Infers the inputs to the generator; None: an autonomous generator."""
+    observation: Observation = Poisson()
+    """Distribution of what is measured."""
+    readout: nn.Module | None = None
+    """From factors [..., F] to raw parameters [..., N · P], P a neuron together; None: an affine map."""
+    num_input_neurons: int | None = None
+    """Neurons that are read, the first ones of the N (co-smoothing); None: all."""
+    num_forward_bins: int = 0
+    """Bins after the ones that are read to predict."""
+    num_external_inputs: int = 0
+    """Known inputs E to the generator."""
+    external_to_encoder: bool = False
+    """Whether the encoder reads the known inputs too."""
+    num_classes: int = 0
+    """Classes of trials; encoder and generator receive the class of a trial as a constant one-hot input."""
+    deterministic: bool = False
+    """Whether dropout is off."""
+
+    def __post_init__(self):
+        super().__post_init__()
+        if self.num_neurons < 1:
+            raise ValueError(f"num_neurons must be at least 1, got {self.num_neurons}")
+        if self.num_input_neurons is not None and not 1 <= self.num_input_neurons <= self.num_neurons:
+            raise ValueError(f"num_input_neurons must lie in 1 … {self.num_neurons}, got {self.num_input_neurons}")
+        for name in ("num_forward_bins", "num_external_inputs", "num_classes"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} cannot be negative, got {getattr(self, name)}")
+
+    @property
+    def inputs_size(self) -> int:
+        """Neurons that are read."""
+        return self.num_neurons if self.num_input_neurons is None else self.num_input_neurons
+
+    def setup(self):
+        self.code_head = PosteriorHead(self.generator.initial_size + self.generator.bias_size, MIN_CODE_VARIANCE)
+        size = self.num_neurons * self.observation.num_parameters
+        self.read_out = self.readout or nn.Dense(size, kernel_init=ScaledNormal(1.0))
+
+    # Inference --------------------------------------------------------------------------------------------------------
+
+    @no_type_check  # it checks its arguments itself
+    def __call__(self, spikes, external_inputs=None, labels=None, lengths=None) -> Posterior:
+        """One sample of the posterior, decoded; from the rng stream `sample`.
+
+        Args:
+            spikes: [trials, time, neurons read], counts or other observations, at least 2 bins.
+            external_inputs: [trials, time + num_forward_bins, E], if the model has them.
+            labels: [trials] class of each trial, if the model or one of its priors knows classes.
+            lengths: [trials] real bins of padded trials; the others change nothing.
+
+        Raises:
+            ValueError: a shape does not fit the model.
+        """
+        evidence = self.encode(spikes, external_inputs, labels, lengths)
+        posterior = self.decode(evidence, *self.noise(evidence, self.make_rng("sample")))
+        if self.is_initializing():
+            self.divergences(posterior, labels)  # makes the parameters of the priors
+        return posterior
+
+    @no_type_check
+    def divergences(self, posterior: Posterior, labels=None) -> tuple[Any, Any]:
+        """KL(posterior ‖ prior) of the code [trials] and of the inferred inputs [trials, steps], in nats.
+
+        `posterior` must hold a sample of the posterior, see `Prior.divergence`. They are 0 where there is no prior.
+        """
+        q = DiagonalGaussian(posterior.code_means, posterior.code_stds)
+        prior, zeros = self.generator.prior, jnp.zeros(posterior.factors.shape[:2])
+        code = zeros[:, 0] if prior is None else prior.divergence(q, posterior.code, labels)
+        if self.controller is None or self.controller.prior is None:
+            return code, zeros
+        q = DiagonalGaussian(posterior.inferred_input_means, posterior.inferred_input_stds)
+        return code, self.controller.prior.divergence(q, posterior.inferred_inputs, labels)
+
+    @no_type_check
+    def posterior_mean(self, spikes, external_inputs=None, labels=None, lengths=None) -> Posterior:
+        """The means of the posteriors, decoded once, without dropout: cheap, and needs no random numbers.
+
+        Arguments as in the call of the model.
+        """
+        model, variables = _quiet(self)
+
+        def decode(model):
+            return model.decode(model.encode(spikes, external_inputs, labels, lengths))
+
+        return model.apply(variables, method=decode)
+
+    @no_type_check
+    def posterior_average(self, spikes, external_inputs=None, labels=None, lengths=None, num_samples=50) -> Posterior:
+        """The average of what `num_samples` samples of the posterior decode to, without dropout.
+
+        The trials are encoded once; the samples are drawn from the rng stream `sample` and decoded one after the other,
+        so that memory does not grow with their number. Other arguments as in the call of the model.
+        """
+        if num_samples < 1:
+            raise ValueError(f"num_samples must be at least 1, got {num_samples}")
+        model, variables = _quiet(self)
+        evidence = model.apply(variables, spikes, external_inputs, labels, lengths, method="encode")
+
+        def sample(key):
+            def decode(model):
+                return model.decode(evidence, *model.noise(evidence, key))
+
+            return model.apply(variables, method=decode)
+
+        keys = jax.random.split(self.make_rng("sample"), num_samples)
+        total, _ = jax.lax.scan(
+            lambda total, key: (jax.tree.map(jnp.add, total, sample(key)), None), sample(keys[0]), keys[1:]
+        )
+        return jax.tree.map(lambda values: values / num_samples, total)
+
+    @no_type_check
+    def encode(self, spikes, external_inputs=None, labels=None, lengths=None) -> Evidence:
+        """The posterior of the latent code and what the controller reads. Arguments as in the call of the model."""
+        self._check(spikes, external_inputs, labels)
+        inputs, start = jnp.asarray(spikes, jnp.float32), self.encoder.start
+        known = self._known_inputs(external_inputs, labels, *inputs.shape[:2])
+        to_encoder = known if self.external_to_encoder else known[..., self.num_external_inputs :]
+        inputs = jnp.concatenate([inputs, to_encoder[:, : inputs.shape[1]]], axis=-1)
+        encoding = self.encoder(inputs, lengths, controlled=self.controller is not None)
+        read = encoding.features
+        if read is not None:
+            read = jnp.pad(self.controller.delayed(read), ((0, 0), (0, self.num_forward_bins), (0, 0)))
+        return Evidence(self.code_head(encoding.summary), read, known[:, start:])
+
+    def noise(self, evidence: Evidence, key: Any) -> tuple[Any, Any]:
+        """Standard normal noise (of the code, of the inferred inputs in each step) for `decode`."""
+        code_key, inputs_key = jax.random.split(key)
+        code = jax.random.normal(code_key, evidence.code.mean.shape)
+        if self.controller is None:
+            return code, None
+        return code, jax.random.normal(inputs_key, (*evidence.read.shape[:2], self.controller.num_inputs))
+
+    def decode(self, evidence: Evidence, code_noise: Any = None, input_noise: Any = None) -> Posterior:
+        """Decodes mean + std · noise of each posterior; the means where there is no noise."""
+        posterior = evidence.code
+        code = posterior.mean if code_noise is None else posterior.mean + posterior.std * code_noise
+        if self.controller is None:
+            return self._decoded(code, posterior, self._roll_out(code, evidence.inputs))
+        if input_noise is None:
+            input_noise = jnp.zeros((*evidence.read.shape[:2], self.controller.num_inputs))
+        return self._decoded(code, posterior, self._roll_out_controlled(code, evidence, input_noise))
+
+    # Generation -------------------------------------------------------------------------------------------------------
+
+    @no_type_check
+    def sample_prior(self, num_trials, num_steps, external_inputs=None, labels=None) -> Posterior:
+        """Trials from the priors of code and inferred inputs, drawn from the rng stream `sample`.
+
+        `observation.draw(key, result.parameters)` makes observations of them. The fields of posteriors are None.
+
+        Args:
+            num_trials: number of trials.
+            num_steps: bins of each.
+            external_inputs: [num_trials, num_steps, E], if the model has them.
+            labels: [num_trials] classes, if the model or one of its priors knows classes.
+
+        Raises:
+            ValueError: a prior is None, so that there is nothing to draw from, or a shape does not fit.
+        """
+        priors = [self.generator.prior, *([] if self.controller is None else [self.controller.prior])]
+        if None in priors:
+            raise ValueError("a prior of this model is None: there is nothing to draw from")
+        shape = (num_trials, num_steps)
+        self._check_known(external_inputs, labels, *shape)
+        code_key, inputs_key = jax.random.split(self.make_rng("sample"))
+        size = self.generator.initial_size + self.generator.bias_size
+        code = self.generator.prior.draw(code_key, (num_trials, size), labels)
+        known = self._known_inputs(external_inputs, labels, *shape)
+        if self.controller is None:
+            return self._decoded(code, None, self._roll_out(code, known))
+        inputs = self.controller.prior.draw(inputs_key, (*shape, self.controller.num_inputs), labels)
+        rollout = self._roll_out(code, jnp.concatenate([inputs, known], axis=-1))
+        return self._decoded(code, None, rollout._replace(inputs=inputs))
+
+    def _roll_out(self, code: Any, inputs: Float[Array, "trials steps E"]) -> "_Rollout":
+        """The generator driven by known inputs."""
+        state, bias = self.generator.initial_state(code), self.generator.bias(code)
+
+        def step(generator, state, inputs):
+            state, features = generator.advance(state, jnp.concatenate([inputs, bias], axis=-1))
+            return state, (state, features)
+
+        _, (states, features) = _scan(step)(self.generator, state, inputs)
+        return _Rollout(state, states, self.generator.factors(features))
+
+    def _roll_out_controlled(self, code: Any, evidence: Evidence, noise: Float[Array, "trials steps U"]) -> "_Rollout":
+        """The generator driven by the inputs that the controller infers from the encoder's states and the factors."""
+        initial, bias = self.generator.initial_state(code), self.generator.bias(code)
+
+        def step(model, carry, xs):
+            state, controller_state, factors = carry
+            read, known, noise = xs
+            read = jnp.concatenate([read, factors], axis=-1)
+            controller_state, q = model.controller.step(controller_state, read)
+            inputs = q.mean + q.std * noise
+            state, factors = model.generator.step(state, jnp.concatenate([inputs, known, bias], axis=-1))
+            return (state, controller_state, factors), (state, factors, q, inputs)
+
+        controller_state = self.controller.initial_state(noise.shape[:1])
+        carry = (initial, controller_state, self.generator.initial_factors(initial))
+        _, (states, factors, q, inputs) = _scan(step)(self, carry, (evidence.read, evidence.inputs, noise))
+        return _Rollout(initial, states, factors, q, inputs)
+
+    def _decoded(self, code: Any, posterior: DiagonalGaussian | None, rollout: "_Rollout") -> Posterior:
+        parameters = self._parameters(rollout.factors)
+        q = rollout.input_posterior or DiagonalGaussian(None, None)
+        return Posterior(
+            rates=self.observation.mean(parameters),
+            factors=rollout.factors,
+            generator_states=rollout.states,
+            initial_condition=rollout.initial,
+            code=code,
+            code_means=None if posterior is None else posterior.mean,
+            code_stds=None if posterior is None else posterior.std,
+            inferred_inputs=rollout.inputs,
+            inferred_input_means=q.mean,
+            inferred_input_stds=q.std,
+            inferred_bias=self.generator.bias(code) if self.generator.bias_size else None,
+            parameters=parameters,
+        )
+
+    def _parameters(self, factors: Float[Any, "trials steps F"]) -> Float[Array, "trials steps N P"]:
+        N, P = self.num_neurons, self.observation.num_parameters
+        flat = self.read_out(factors)
+        if flat.shape[-1] != N * P:
+            raise ValueError(
+                f"{type(self.observation).__name__} has {P} parameters for each of {N} neurons, so the readout must put out "
+                f"{N * P} values, got {flat.shape[-1]}: change the size of readout, or leave it out"
+            )
+        return flat.reshape(*flat.shape[:-1], N, P)
+
+    def _known_inputs(self, external_inputs: Any, labels: Any, num_trials: int, num_bins: int) -> Any:
+        """External inputs and the class in each of the bins (and the forward ones) [trials, steps, E]."""
+        shape = (num_trials, num_bins)
+        parts = [jnp.zeros((*shape, 0))] if external_inputs is None else [jnp.asarray(external_inputs, jnp.float32)]
+        if self.num_classes:
+            classes = one_hot(labels, self.num_classes)[:, None]
+            parts.append(jnp.broadcast_to(classes, (*shape, self.num_classes)))
+        return jnp.concatenate(parts, axis=-1)
+
+    # Checks -----------------------------------------------------------------------------------------------------------
+
+    def _check(self, spikes: Any, external_inputs: Any, labels: Any) -> None:
+        shape = jnp.shape(spikes)
+        if len(shape) != 3 or 0 in shape or shape[2] != self.inputs_size:
+            raise ValueError(
+                f"expected spikes [trials, time, {self.inputs_size} neurons that are read], got shape {shape}"
+            )
+        if shape[1] < 2:
+            raise ValueError(f"trials of one bin have no dynamics: expected 2 bins or more, got shape {shape}")
+        if self.encoder.start >= shape[1]:
+            raise ValueError(f"initial_bins is {self.encoder.start}, but the trials have only {shape[1]} bins")
+        self._check_known(external_inputs, labels, shape[0], shape[1] + self.num_forward_bins)
+
+    def _check_known(self, external_inputs: Any, labels: Any, num_trials: int, num_bins: int) -> None:
+        expected = (num_trials, num_bins, self.num_external_inputs)
+        if self.num_external_inputs and (external_inputs is None or jnp.shape(external_inputs) != expected):
+            forward = f" ({self.num_forward_bins} forward bins included)" if self.num_forward_bins else ""
+            found = "none" if external_inputs is None else f"shape {jnp.shape(external_inputs)}"
+            raise ValueError(f"expected external_inputs {expected} [trials, time{forward}, features], got {found}")
+        if not self.num_external_inputs and external_inputs is not None:
+            raise ValueError(
+                f"external_inputs of shape {jnp.shape(external_inputs)} are given, but the model has none: set "
+                "LFADS(num_external_inputs=...)"
+            )
+        if self.num_classes and (labels is None or jnp.shape(labels) != (num_trials,)):
+            found = "none" if labels is None else f"shape {jnp.shape(labels)}"
+            raise ValueError(f"expected labels ({num_trials},), the class of each trial, got {found}")
+
+
+class _Rollout(NamedTuple):
+    """A run of the generator."""
+
+    initial: Any
+    states: Any
+    factors: Any
+    input_posterior: DiagonalGaussian | None = None
+    inputs: Any = None
+
+
+def _scan(step: Callable[..., Any]) -> Callable[..., Any]:
+    return nn.scan(
+        step,
+        variable_broadcast="params",
+        split_rngs={"params": False, nn.DenyList("params"): True},
+        in_axes=1,
+        out_axes=1,
+    )
+
+
+def _quiet(model: nn.Module) -> tuple[nn.Module, Any]:
+    """An unbound copy of a bound model without dropout, and its variables."""
+    unbound, variables = model.unbind()
+    return deterministic(unbound), variables
