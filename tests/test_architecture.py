@@ -15,7 +15,7 @@ FLOORS = {  # what each room may import from the package, itself apart
     "tasks": set(),
     "data": set(),
     "configuration": set(),
-    "models": {"configuration"},
+    "models": {"configuration", "data"},  # of data, the type of a batch
     "training": {"configuration", "tasks", "data", "_version"},
     "plots": {"analysis"},
 }

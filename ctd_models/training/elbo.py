@@ -1,18 +1,15 @@
 """The loss of LFADS: the negative evidence lower bound, with schedules, penalties and augmentations."""
 
 import dataclasses
-import warnings
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from flax import traverse_util
-from jaxtyping import Array, Float
 
 from ctd_models.configuration import deterministic
-from ctd_models.data.spike_trials import SpikeTrials, silent_neurons
+from ctd_models.data.spike_trials import SpikeTrials
 
 Schedule = float | Callable[[Any], Any]
 """A weight, or a schedule of Optax: step → weight."""
@@ -31,7 +28,7 @@ class Elbo:
     """The negative ELBO of `LFADS` as a loss of the trainer's form, in nats a trial; see `elbo`."""
 
     model: Any
-    """The LFADS."""
+    """The LFADS, or a model that has `bound_terms`, `init_from` and `check` as it does."""
     kl_weight: Schedule = 1.0
     """Weight of both divergences."""
     input_kl_weight: Schedule | None = None
@@ -56,23 +53,10 @@ class Elbo:
         for i, augmentation in enumerate(self.augmentations if training else ()):
             batch = augmentation(jax.random.fold_in(rngs["noise"], i), batch)
 
-        def evaluate(model):
-            posterior = model(batch.inputs, batch.external_inputs, batch.labels, batch.lengths)
-            return posterior, model.divergences(posterior, batch.labels)
-
         model = self.model if training else deterministic(self.model)
-        posterior, (kl_code, kl_inputs) = model.apply(variables, rngs=rngs, method=evaluate)
-        start = self.model.encoder.start
-        targets, weights = _from(start, batch.targets), _weights(batch, start)
-        if targets.shape != posterior.rates.shape:
-            raise ValueError(
-                f"expected targets [trials, {posterior.rates.shape[1] + start} time bins (forward ones included), "
-                f"{posterior.rates.shape[2]} neurons], got shape {batch.targets.shape}"
-            )
-        log_prob = self.model.observation.log_prob(posterior.parameters, targets.astype(jnp.float32))
-        nll = -_per_trial(log_prob, weights)
-        kl_inputs = _per_trial(kl_inputs[..., None], _valid(batch, start))
-        kl_code = kl_code.mean()
+        terms = model.apply(variables, batch, rngs=rngs, method="bound_terms")
+        log_likelihood, kl_code, kl_inputs = (values.mean() for values in terms)
+        nll = -log_likelihood
         when = step if training else FOREVER
         kl_weight = _at(self.kl_weight, when)
         input_weight = kl_weight if self.input_kl_weight is None else _at(self.input_kl_weight, when)
@@ -87,19 +71,12 @@ class Elbo:
         return sum((0.5 * self.l2[part] * jnp.sum(w**2) for part, w in recurrent if part in self.l2), jnp.float32(0))
 
     def init(self, rngs: dict[str, jax.Array], batch: SpikeTrials) -> dict[str, Any]:
-        """Variables of the model whose read-out begins at the mean (and variance) of the batch's targets."""
-        variables = self.model.init(rngs, batch.inputs, batch.external_inputs, batch.labels, batch.lengths)
-        bias = variables["params"].get("read_out", {}).get("bias")
-        if bias is None:
-            return variables
-        targets = _from(self.model.encoder.start, batch.targets).astype(jnp.float32)
-        start = self.model.observation.start(targets.mean((0, 1)), targets.var((0, 1)))
-        read_out = {**variables["params"]["read_out"], "bias": bias + start.reshape(-1)}
-        return {**variables, "params": {**variables["params"], "read_out": read_out}}
+        """Variables of the model, whose read-out begins at the mean of the batch's targets."""
+        return self.model.init_from(rngs, batch)
 
     def check(self, data: Any, what: str) -> None:
         """Raises ValueError where data are impossible under the model, and warns of neurons without a spike."""
-        check_trials(self.model, data, what)
+        self.model.check(data, what)
 
 
 def elbo(
@@ -130,62 +107,5 @@ def elbo(
     return Elbo(model, kl_weight, input_kl_weight, dict(l2 or {}), l2_weight, tuple(augmentations))
 
 
-def check_trials(model: Any, trials: Any, what: str = "trials") -> None:
-    """Checks trials against the model before anything is computed.
-
-    Raises:
-        TypeError: they are not `SpikeTrials`.
-        ValueError: values are impossible under the observation model, labels are not classes, lengths are not lengths.
-    """
-    if not isinstance(trials, SpikeTrials):
-        raise TypeError(
-            f"{what} must be SpikeTrials, as of SpikeTrials.from_spikes(spikes), got {type(trials).__name__}"
-        )
-    targets = np.asarray(trials.targets)
-    bad, expected = model.observation.invalid(targets)
-    if bad.any():
-        index = tuple(int(i) for i in np.argwhere(bad)[0])
-        raise ValueError(f"expected {what}.targets of {expected}; got {targets[index]} at index {index}")
-    if trials.labels is not None and model.num_classes:
-        labels = np.asarray(trials.labels)
-        wrong = (labels < 0) | (labels >= model.num_classes)
-        if wrong.any():
-            index = int(np.argmax(wrong))
-            raise ValueError(f"labels must lie in 0 … {model.num_classes - 1}, got {labels[index]} at trial {index}")
-    if trials.lengths is not None:
-        lengths = np.asarray(trials.lengths)
-        wrong = (lengths < 2) | (lengths > trials.inputs.shape[1])
-        if wrong.any():
-            index = int(np.argmax(wrong))
-            raise ValueError(f"lengths must lie in 2 … {trials.inputs.shape[1]}, got {lengths[index]} at trial {index}")
-    if (silent := silent_neurons(targets)).size:
-        warnings.warn(
-            f"neurons {silent.tolist()} of {what} are silent (counted as in targets); they are trained and scored with "
-            "the others, at rates near 0",
-            stacklevel=3,
-        )
-
-
 def _at(weight: Schedule, step: Any) -> Any:
     return weight(step) if callable(weight) else weight
-
-
-def _from(start: int, values: Any) -> Any:
-    """The bins from `start`; an axis of length 1 stays."""
-    return values[:, start:] if values.shape[1] > 1 else values
-
-
-def _valid(batch: SpikeTrials, start: int) -> Float[Array, "trials steps 1"]:
-    """1 in the real bins of padded trials, else 0; all 1 where nothing is padded."""
-    if batch.lengths is None:
-        return jnp.ones((1, 1, 1))
-    return (jnp.arange(start, batch.targets.shape[1]) < batch.lengths[:, None])[..., None].astype(jnp.float32)
-
-
-def _weights(batch: SpikeTrials, start: int) -> Float[Array, "trials steps neurons"]:
-    valid = _valid(batch, start)
-    return valid if batch.mask is None else valid * _from(start, batch.mask)
-
-
-def _per_trial(values: Float[Array, "trials steps n"], weights: Any) -> Float[Array, ""]:
-    return jnp.sum(values * weights) / values.shape[0]

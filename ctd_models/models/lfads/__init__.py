@@ -4,8 +4,10 @@ from ctd_models.models.lfads.controller import Controller
 from ctd_models.models.lfads.distributions import DiagonalGaussian
 from ctd_models.models.lfads.encoder import Encoder, Encoding
 from ctd_models.models.lfads.generator import Generator
+from ctd_models.models.lfads.inference import importance_weighted_bound, infer, infer_chunks
 from ctd_models.models.lfads.model import LFADS
 from ctd_models.models.lfads.observations import Gamma, Normal, Observation, Poisson, ZeroInflatedGamma
+from ctd_models.models.lfads.posterior import UNITS as POSTERIOR_UNITS
 from ctd_models.models.lfads.posterior import Posterior
 from ctd_models.models.lfads.priors import (
     AutoregressivePrior,
@@ -18,6 +20,7 @@ from ctd_models.models.lfads.priors import (
 
 __all__ = [
     "LFADS",
+    "POSTERIOR_UNITS",
     "AutoregressivePrior",
     "ClassConditional",
     "Controller",
@@ -35,4 +38,7 @@ __all__ = [
     "Prior",
     "StudentT",
     "ZeroInflatedGamma",
+    "importance_weighted_bound",
+    "infer",
+    "infer_chunks",
 ]

@@ -9,7 +9,10 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from ctd_models.configuration import deterministic
+from ctd_models.data.spike_trials import SpikeTrials
 from ctd_models.models.initializers import ScaledNormal
+from ctd_models.models.lfads.bound import BoundTerms, bound_terms, from_bin
+from ctd_models.models.lfads.checks import check_inputs, check_known_inputs, check_trials
 from ctd_models.models.lfads.controller import Controller
 from ctd_models.models.lfads.distributions import DiagonalGaussian, PosteriorHead, one_hot
 from ctd_models.models.lfads.encoder import Encoder
@@ -89,6 +92,23 @@ class LFADS(nn.Module):
         size = self.num_neurons * self.observation.num_parameters
         self.read_out = self.readout or nn.Dense(size, kernel_init=ScaledNormal(1.0))
 
+    # Training ---------------------------------------------------------------------------------------------------------
+
+    def check(self, trials: Any, what: str = "trials") -> None:
+        """Raises ValueError or TypeError where trials do not fit the model, and warns of neurons without a spike."""
+        check_trials(self, trials, what)
+
+    def init_from(self, rngs: Any, trials: SpikeTrials) -> dict[str, Any]:
+        """`init`, with a read-out that begins at the mean (and variance) of each neuron in the trials."""
+        variables = self.init(rngs, trials.inputs, trials.external_inputs, trials.labels, trials.lengths)
+        bias = variables["params"].get("read_out", {}).get("bias")
+        if bias is None:
+            return variables
+        targets = from_bin(self.encoder.start, trials.targets).astype(jnp.float32)
+        start = self.observation.start(targets.mean((0, 1)), targets.var((0, 1)))
+        read_out = {**variables["params"]["read_out"], "bias": bias + start.reshape(-1)}
+        return {**variables, "params": {**variables["params"], "read_out": read_out}}
+
     # Inference --------------------------------------------------------------------------------------------------------
 
     @no_type_check  # it checks its arguments itself
@@ -109,6 +129,10 @@ class LFADS(nn.Module):
         if self.is_initializing():
             self.divergences(posterior, labels)  # makes the parameters of the priors
         return posterior
+
+    def bound_terms(self, trials: SpikeTrials) -> BoundTerms:
+        """Log likelihood and divergences of each trial, for one sample of the posterior (rng stream `sample`)."""
+        return bound_terms(self, trials)
 
     @no_type_check
     def divergences(self, posterior: Posterior, labels=None) -> tuple[Any, Any]:
@@ -164,7 +188,7 @@ class LFADS(nn.Module):
     @no_type_check
     def encode(self, spikes, external_inputs=None, labels=None, lengths=None) -> Evidence:
         """The posterior of the latent code and what the controller reads. Arguments as in the call of the model."""
-        self._check(spikes, external_inputs, labels)
+        check_inputs(self, spikes, external_inputs, labels)
         inputs, start = jnp.asarray(spikes, jnp.float32), self.encoder.start
         known = self._known_inputs(external_inputs, labels, *inputs.shape[:2])
         to_encoder = known if self.external_to_encoder else known[..., self.num_external_inputs :]
@@ -214,7 +238,7 @@ class LFADS(nn.Module):
         if None in priors:
             raise ValueError("a prior of this model is None: there is nothing to draw from")
         shape = (num_trials, num_steps)
-        self._check_known(external_inputs, labels, *shape)
+        check_known_inputs(self, external_inputs, labels, *shape)
         code_key, inputs_key = jax.random.split(self.make_rng("sample"))
         size = self.generator.initial_size + self.generator.bias_size
         code = self.generator.prior.draw(code_key, (num_trials, size), labels)
@@ -290,35 +314,6 @@ class LFADS(nn.Module):
             classes = one_hot(labels, self.num_classes)[:, None]
             parts.append(jnp.broadcast_to(classes, (*shape, self.num_classes)))
         return jnp.concatenate(parts, axis=-1)
-
-    # Checks -----------------------------------------------------------------------------------------------------------
-
-    def _check(self, spikes: Any, external_inputs: Any, labels: Any) -> None:
-        shape = jnp.shape(spikes)
-        if len(shape) != 3 or 0 in shape or shape[2] != self.inputs_size:
-            raise ValueError(
-                f"expected spikes [trials, time, {self.inputs_size} neurons that are read], got shape {shape}"
-            )
-        if shape[1] < 2:
-            raise ValueError(f"trials of one bin have no dynamics: expected 2 bins or more, got shape {shape}")
-        if self.encoder.start >= shape[1]:
-            raise ValueError(f"initial_bins is {self.encoder.start}, but the trials have only {shape[1]} bins")
-        self._check_known(external_inputs, labels, shape[0], shape[1] + self.num_forward_bins)
-
-    def _check_known(self, external_inputs: Any, labels: Any, num_trials: int, num_bins: int) -> None:
-        expected = (num_trials, num_bins, self.num_external_inputs)
-        if self.num_external_inputs and (external_inputs is None or jnp.shape(external_inputs) != expected):
-            forward = f" ({self.num_forward_bins} forward bins included)" if self.num_forward_bins else ""
-            found = "none" if external_inputs is None else f"shape {jnp.shape(external_inputs)}"
-            raise ValueError(f"expected external_inputs {expected} [trials, time{forward}, features], got {found}")
-        if not self.num_external_inputs and external_inputs is not None:
-            raise ValueError(
-                f"external_inputs of shape {jnp.shape(external_inputs)} are given, but the model has none: set "
-                "LFADS(num_external_inputs=...)"
-            )
-        if self.num_classes and (labels is None or jnp.shape(labels) != (num_trials,)):
-            found = "none" if labels is None else f"shape {jnp.shape(labels)}"
-            raise ValueError(f"expected labels ({num_trials},), the class of each trial, got {found}")
 
 
 class _Rollout(NamedTuple):

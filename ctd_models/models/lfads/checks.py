@@ -1,0 +1,84 @@
+"""Checks of trials against a model, before anything is computed."""
+
+import warnings
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+
+from ctd_models.data.spike_trials import SpikeTrials, silent_neurons
+
+
+def check_trials(model: Any, trials: Any, what: str = "trials") -> None:
+    """Checks values that shapes do not show, and warns of neurons without a spike.
+
+    Raises:
+        TypeError: they are not `SpikeTrials`.
+        ValueError: a target is impossible under the observation model, an input is not finite, labels are not classes of
+            the model, or lengths are not lengths.
+    """
+    if not isinstance(trials, SpikeTrials):
+        raise TypeError(
+            f"{what} must be SpikeTrials, as of SpikeTrials.from_spikes(spikes), got {type(trials).__name__}"
+        )
+    targets, inputs = np.asarray(trials.targets), np.asarray(trials.inputs)
+    bad, expected = model.observation.invalid(targets)
+    if bad.any():
+        index = _first(bad)
+        raise ValueError(f"expected {what}.targets of {expected}; got {targets[index]} at index {index}")
+    if not np.isfinite(inputs).all():
+        index = _first(~np.isfinite(inputs))
+        raise ValueError(f"expected finite {what}.inputs, got {inputs[index]} at index {index}")
+    if trials.labels is not None and model.num_classes:
+        _check_range("labels", trials.labels, 0, model.num_classes - 1)
+    if trials.lengths is not None:
+        _check_range("lengths", trials.lengths, model.encoder.start + 2, inputs.shape[1])
+    if (silent := silent_neurons(targets)).size:
+        warnings.warn(
+            f"neurons {silent.tolist()} of {what}.targets are silent: they are trained and scored with the others, at "
+            "rates near 0",
+            stacklevel=4,
+        )
+
+
+def check_inputs(model: Any, spikes: Any, external_inputs: Any, labels: Any) -> None:
+    """Raises ValueError unless the shapes of what a model reads fit it."""
+    shape = jnp.shape(spikes)
+    if len(shape) != 3 or 0 in shape or shape[2] != model.inputs_size:
+        raise ValueError(
+            f"expected spikes [trials, time, {model.inputs_size} neurons that are read], got shape {shape}"
+        )
+    if shape[1] < 2:
+        raise ValueError(f"trials of one bin have no dynamics: expected 2 bins or more, got shape {shape}")
+    if model.encoder.start >= shape[1]:
+        raise ValueError(f"initial_bins is {model.encoder.start}, but the trials have only {shape[1]} bins")
+    check_known_inputs(model, external_inputs, labels, shape[0], shape[1] + model.num_forward_bins)
+
+
+def check_known_inputs(model: Any, external_inputs: Any, labels: Any, num_trials: int, num_bins: int) -> None:
+    """Raises ValueError unless external inputs and classes are given where the model has them, in its shapes."""
+    expected = (num_trials, num_bins, model.num_external_inputs)
+    if model.num_external_inputs and (external_inputs is None or jnp.shape(external_inputs) != expected):
+        forward = f" ({model.num_forward_bins} forward bins included)" if model.num_forward_bins else ""
+        found = "none" if external_inputs is None else f"shape {jnp.shape(external_inputs)}"
+        raise ValueError(f"expected external_inputs {expected} [trials, time{forward}, features], got {found}")
+    if not model.num_external_inputs and external_inputs is not None:
+        raise ValueError(
+            f"external_inputs of shape {jnp.shape(external_inputs)} are given, but the model has none: set "
+            "LFADS(num_external_inputs=...)"
+        )
+    if model.num_classes and (labels is None or jnp.shape(labels) != (num_trials,)):
+        found = "none" if labels is None else f"shape {jnp.shape(labels)}"
+        raise ValueError(f"expected labels ({num_trials},), the class of each trial, got {found}")
+
+
+def _check_range(name: str, values: Any, low: int, high: int) -> None:
+    values = np.asarray(values)
+    wrong = (values < low) | (values > high)
+    if wrong.any():
+        index = int(np.argmax(wrong))
+        raise ValueError(f"{name} must lie in {low} … {high}, got {values[index]} at trial {index}")
+
+
+def _first(where: np.ndarray) -> tuple[int, ...]:
+    return tuple(int(i) for i in np.argwhere(where)[0])
