@@ -5,8 +5,25 @@ exponents), `geometry` (lines and manifolds of points, connections, basins, cont
 comparison of subspaces); besides these networks from elsewhere, decoding, and figures of merit.
 """
 
+from ctd_models.analysis.baseline_selection import choose as choose_baseline
+from ctd_models.analysis.baselines import GPFA, FactorAnalysis, SmoothingBaseline
 from ctd_models.analysis.conditions import condition_candidates, condition_means
-from ctd_models.analysis.decoding import fit_ridge, fit_smoothed_decoder, smooth_spikes
+from ctd_models.analysis.correlation import CrossCorrelation, cross_correlation
+from ctd_models.analysis.cosmoothing import (
+    PoissonGLM,
+    cosmoothing_bits_per_spike,
+    fit_poisson_glm,
+    forward_bits_per_spike,
+    select_poisson_glm,
+)
+from ctd_models.analysis.decoding import (
+    fit_decoder,
+    fit_decoders,
+    fit_optimal_linear_estimator,
+    fit_ridge,
+    fit_smoothed_decoder,
+    smooth_spikes,
+)
 from ctd_models.analysis.fixed_points.classification import classify_points
 from ctd_models.analysis.fixed_points.completeness import Completeness
 from ctd_models.analysis.fixed_points.first_order import Adam, FirstOrder
@@ -44,13 +61,16 @@ from ctd_models.analysis.latents.subspaces import (
     subspace_angles,
     variance_explained,
 )
+from ctd_models.analysis.linear_decoders import FittedDecoder, LinearDecoder
 from ctd_models.analysis.metrics import (
     angle_between,
     bits_per_spike,
+    cycle_consistency,
     latent_r2,
     r2_score,
     rate_r2,
     squared_correlation,
+    state_r2,
 )
 from ctd_models.analysis.networks import step_from_torch
 from ctd_models.analysis.orbits.attractors import find_attractors
@@ -60,10 +80,13 @@ from ctd_models.analysis.orbits.limit_cycles import LimitCycles, find_limit_cycl
 from ctd_models.analysis.orbits.lyapunov import LyapunovSpectrum, lyapunov_spectrum
 from ctd_models.analysis.orbits.orbit_set import Attractors, Cycles
 from ctd_models.analysis.orbits.simulation import settle, simulate
+from ctd_models.analysis.spike_metrics import PSTH, PSTHMatch, psth, psth_r2
 
 __all__ = [
     "CCA",
+    "GPFA",
     "PCA",
+    "PSTH",
     "Adam",
     "Attractors",
     "Basins",
@@ -73,19 +96,26 @@ __all__ = [
     "ClosedCurves",
     "Completeness",
     "Connections",
+    "CrossCorrelation",
     "Cycles",
+    "FactorAnalysis",
     "FirstOrder",
+    "FittedDecoder",
     "FixedPoints",
     "KrylovLevenbergMarquardt",
     "LevenbergMarquardt",
     "LimitCycles",
     "LineAttractor",
+    "LinearDecoder",
     "LyapunovSpectrum",
     "Manifold",
+    "PSTHMatch",
     "ParameterPlane",
     "PhasePlane",
+    "PoissonGLM",
     "Procrustes",
     "SampledStates",
+    "SmoothingBaseline",
     "TransitionGraph",
     "Validity",
     "VectorFieldSlice",
@@ -94,20 +124,29 @@ __all__ = [
     "basins",
     "bits_per_spike",
     "cca",
+    "choose_baseline",
     "classify_manifold",
     "classify_points",
     "closed_curves",
     "condition_candidates",
     "condition_means",
     "continue_fixed_points",
+    "cosmoothing_bits_per_spike",
     "count_fixed_points",
+    "cross_correlation",
+    "cycle_consistency",
     "find_attractors",
     "find_cycles",
     "find_fixed_points",
     "find_limit_cycles",
     "find_slow_manifold",
+    "fit_decoder",
+    "fit_decoders",
+    "fit_optimal_linear_estimator",
+    "fit_poisson_glm",
     "fit_ridge",
     "fit_smoothed_decoder",
+    "forward_bits_per_spike",
     "latent_r2",
     "linear_cka",
     "linear_prediction",
@@ -119,14 +158,18 @@ __all__ = [
     "participation_ratio",
     "phase_plane",
     "procrustes",
+    "psth",
+    "psth_r2",
     "r2_score",
     "rate_r2",
     "saddle_connections",
     "sample_states",
+    "select_poisson_glm",
     "settle",
     "simulate",
     "smooth_spikes",
     "squared_correlation",
+    "state_r2",
     "step_from_torch",
     "subspace_angles",
     "type_names",

@@ -1,18 +1,25 @@
-"""Linear decoding of behaviour from smoothed spike trains: the baseline for every other decoder."""
+"""Linear decoding of behaviour, from smoothed spikes or from what a model inferred."""
 
 import dataclasses
-from collections.abc import Iterator, Sequence
-from typing import Any, no_type_check
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Literal, no_type_check
 
 import numpy as np
 import scipy.ndimage
 from jaxtyping import Float, Int, Real
 
-from ctd_models.analysis.metrics import r2_score
+from ctd_models.analysis.linear_decoders import (
+    FittedDecoder,
+    LinearDecoder,
+    Samples,
+    check_trials,
+    checked_settings,
+    fit_on_validation,
+)
 
 WIDTHS = (0.5, 1.0, 1.5, 2.0, 2.5, 3.0, 3.5, 4.0, 5.0)
-LAGS = (0, 1, 2, 3, 4)
 PENALTIES = (1.0, 10.0, 100.0, 1e3, 1e4)
+SHRINKAGES = (0.0, 0.01, 0.03, 0.1, 0.3, 1.0)
 
 
 @no_type_check  # it checks its arguments itself
@@ -34,28 +41,6 @@ def smooth_spikes(
     return scipy.ndimage.gaussian_filter1d(spikes, width, axis=1, mode="reflect")
 
 
-@dataclasses.dataclass(frozen=True)
-class RidgeDecoder:
-    """Linear prediction of behaviour at bin t from features at bin t − lag, ŷ_t = ((x_{t−lag} − μ) / σ) W + b."""
-
-    weights: Float[np.ndarray, "features dims"]
-    """W."""
-    bias: Float[np.ndarray, "dims"]
-    """b, the mean of the training targets."""
-    mean: Float[np.ndarray, "features"]
-    """μ of the training features."""
-    std: Float[np.ndarray, "features"]
-    """σ of the training features, 1 where they are constant."""
-    lag: int
-    """Bins by which the features precede the behaviour."""
-
-    def predict(
-        self, features: Real[np.ndarray, "trials time features"], first_bin: int | None = None
-    ) -> Float[np.ndarray, "trials rest dims"]:
-        """Behaviour of the bins from `first_bin` (None: from `lag`, the first that can be predicted) to the last."""
-        return (_lagged(features, self.lag, first_bin) - self.mean) / self.std @ self.weights + self.bias
-
-
 @no_type_check  # it checks its arguments itself
 def fit_ridge(
     features: Real[np.ndarray, "trials time features"],
@@ -64,7 +49,7 @@ def fit_ridge(
     lag: int = 0,
     penalty: float = 1.0,
     first_bin: int | None = None,
-) -> RidgeDecoder:
+) -> LinearDecoder:
     """Ridge regression on z-scored features: W minimises ‖Y − b − Z W‖² + penalty · ‖W‖².
 
     Args:
@@ -75,16 +60,129 @@ def fit_ridge(
         first_bin: the first bin of behaviour to fit; None: `lag`.
 
     Raises:
-        ValueError: shapes, lag or first_bin do not fit each other, or the penalty is negative.
+        ValueError: shapes, lag or first_bin do not fit each other, a value is not finite, or the penalty is negative.
     """
-    return next(_ridge_path(features, targets, lag, (penalty,), first_bin))
+    features, (targets,) = check_trials(features, {"targets": targets})
+    penalties = checked_settings("penalty", [penalty])
+    return next(_ridge_path(Samples.of(features, lag, first_bin), targets, penalties))
+
+
+@no_type_check  # it checks its arguments itself
+def fit_decoder(
+    features: Real[np.ndarray, "trials time features"],
+    targets: Real[np.ndarray, "trials time dims"],
+    train: Int[np.ndarray, "n"],
+    validation: Int[np.ndarray, "m"],
+    *,
+    lags: Sequence[int] | None = None,
+    penalties: Sequence[float] = PENALTIES,
+    first_bin: int | None = None,
+) -> FittedDecoder:
+    """The best ridge regression from any features: factors, rates, states of the generator, smoothed spikes.
+
+    Lag and penalty are those with the best R² (`r2_score`) on the validation trials; the final fit is on training and
+    validation trials. All lags are compared on the same bins of behaviour. See `fit_ridge`.
+
+    Args:
+        features: of all trials.
+        targets: behaviour in the same bins.
+        train: indices of training trials.
+        validation: indices of validation trials.
+        lags: lags to try [bins]; None: 0 … 4, as far as first_bin allows.
+        penalties: penalties to try.
+        first_bin: the first bin of behaviour to fit and score; None: the largest lag.
+
+    Raises:
+        ValueError: shapes, lags or first_bin do not fit each other, a value is not finite, a penalty is negative, or
+            training and validation share trials.
+    """
+    options = {"lags": lags, "penalties": penalties, "first_bin": first_bin}
+    return fit_decoders(features, {"targets": targets}, train, validation, **options)["targets"]
+
+
+@no_type_check  # it checks its arguments itself
+def fit_decoders(
+    features: Real[np.ndarray, "trials time features"],
+    targets: Mapping[str, Real[np.ndarray, "trials time _"]],
+    train: Int[np.ndarray, "n"],
+    validation: Int[np.ndarray, "m"],
+    *,
+    lags: Sequence[int] | None = None,
+    penalties: Sequence[float] = PENALTIES,
+    first_bin: int | None = None,
+) -> dict[str, FittedDecoder]:
+    """`fit_decoder` for several kinds of behaviour, each with its own lag and penalty.
+
+    They share the eigendecomposition of the features, which takes most of the time.
+
+    Args:
+        targets: name → behaviour.
+    """
+    penalties = checked_settings("penalty", penalties)
+    return fit_on_validation(features, targets, train, validation, lags, first_bin, penalties, _ridge_path)
+
+
+@no_type_check  # it checks its arguments itself
+def fit_optimal_linear_estimator(
+    features: Real[np.ndarray, "trials time features"],
+    targets: Real[np.ndarray, "trials time dims"],
+    train: Int[np.ndarray, "n"],
+    validation: Int[np.ndarray, "m"],
+    *,
+    lags: Sequence[int] | None = None,
+    shrinkages: Sequence[float] = SHRINKAGES,
+    prior: Literal["gaussian", "flat"] = "gaussian",
+    first_bin: int | None = None,
+) -> FittedDecoder:
+    """Optimal linear estimator: the linear decoder that follows from a model of how behaviour is encoded.
+
+        x_{t−lag} = c + A y_t + ε,  ε ~ (0, Σ),  y ~ (m, P)
+        gaussian:  ŷ = m + P Aᵀ (A P Aᵀ + Σ)⁻¹ (x − c − A m)
+        flat:      ŷ = (Aᵀ Σ⁻¹ A)⁻¹ Aᵀ Σ⁻¹ (x − c)
+
+    A and c come from least squares of the features on the behaviour, m and P are mean and covariance of the behaviour that
+    was fitted, and Σ = (1 − s) S + s diag(S) with S the covariance of the residuals. The first has the least mean squared
+    error of all linear estimators under the model (Salinas & Abbott 1994, doi:10.1007/BF00962720, with a noise that is
+    independent between neurons: s = 1). The second knows nothing of the behaviour (P → ∞) and so is unbiased at each y
+    (Chase, Schwartz & Kass 2009, doi:10.1016/j.neunet.2009.05.005); its errors are larger. Decoding of hand velocity by
+    an optimal linear estimator at the best lag was used for LFADS (Pandarinath et al. 2018, doi:10.1038/s41592-018-0109-9).
+
+    Ridge regression fits the behaviour given the features, and guards against noise by a penalty that is the same for all
+    features. Here the features are fitted given the behaviour, and what guards is the assumption on their noise: with
+    s = 0 and the Gaussian prior nothing is assumed, and the estimator is ridge regression without penalty. What the features
+    tell of the behaviour in a curved way counts as noise.
+
+    Args:
+        features: of all trials.
+        targets: behaviour in the same bins.
+        train: indices of training trials.
+        validation: indices of validation trials.
+        lags: lags to try [bins]; None: 0 … 4, as far as first_bin allows.
+        shrinkages: s to try, 0 … 1; the best on validation trials is the `penalty` of the result.
+        prior: "gaussian" or "flat".
+        first_bin: the first bin of behaviour to fit and score; None: the largest lag.
+
+    Raises:
+        ValueError: shapes, lags or first_bin do not fit each other, a value is not finite, a shrinkage is not in 0 … 1,
+            training and validation share trials, or a flat prior with features that do not tell all dims of the behaviour.
+    """
+    if prior not in ("gaussian", "flat"):
+        raise ValueError(f'prior must be "gaussian" or "flat", got {prior!r}')
+    shrinkages = checked_settings("shrinkage", shrinkages, 1.0)
+
+    def path(samples: Samples, targets: Float[np.ndarray, "trials time dims"], shrinkages: tuple[float, ...]):
+        return _estimator_path(samples, targets, shrinkages, prior == "flat")
+
+    return fit_on_validation(features, {"targets": targets}, train, validation, lags, first_bin, shrinkages, path)[
+        "targets"
+    ]
 
 
 @dataclasses.dataclass(frozen=True)
 class SmoothedDecoder:
-    """`RidgeDecoder` on smoothed spikes, with what was chosen on validation trials."""
+    """`LinearDecoder` on smoothed spikes, with what was chosen on validation trials."""
 
-    ridge: RidgeDecoder
+    ridge: LinearDecoder
     """Fitted on training and validation trials."""
     width: float
     """Standard deviation of the smoothing [bins]."""
@@ -112,75 +210,52 @@ def fit_smoothed_decoder(
     penalties: Sequence[float] = PENALTIES,
     first_bin: int | None = None,
 ) -> SmoothedDecoder:
-    """The best decoder of behaviour from Gaussian-smoothed spikes.
+    """The best decoder of behaviour from Gaussian-smoothed spikes: `fit_decoder` at the best of `widths` [bins].
 
     Width, lag and penalty are those with the best R² on the validation trials; the final fit is on training and
-    validation trials. All lags are compared on the same bins of behaviour.
-
-    Args:
-        spikes: counts.
-        targets: behaviour in the same bins.
-        train: indices of training trials.
-        validation: indices of validation trials.
-        widths: standard deviations of the Gaussian to try [bins].
-        lags: lags to try [bins]; None: 0 … 4, as far as first_bin allows.
-        penalties: penalties to try.
-        first_bin: the first bin of behaviour to fit and score; None: the largest lag.
-
-    Raises:
-        ValueError: shapes, lags or first_bin do not fit each other, or training and validation share trials.
+    validation trials. The other arguments, and the errors, are those of `fit_decoder`.
     """
-    train, validation = np.asarray(train), np.asarray(validation)
-    if shared := np.intersect1d(train, validation).tolist():
-        raise ValueError(f"training and validation share the trials {shared}")
-    targets = np.asarray(targets, np.float64)
-    lags = [lag for lag in LAGS if first_bin is None or lag <= first_bin] if lags is None else lags
-    first_bin = max(lags) if first_bin is None else first_bin
-    best: tuple[float, Any] = (-np.inf, None)
-    for width in widths:
-        smoothed = smooth_spikes(spikes, width)
-        for lag in lags:
-            path = _ridge_path(smoothed[train], targets[train], lag, penalties, first_bin)
-            for penalty, ridge in zip(penalties, path, strict=True):
-                predictions = ridge.predict(smoothed[validation], first_bin)
-                score = r2_score(targets[validation, first_bin:], predictions)
-                best = max(best, (score, (width, lag, penalty)), key=lambda scored: scored[0])
-    score, (width, lag, penalty) = best
-    chosen = np.concatenate([train, validation])
-    features = smooth_spikes(np.asarray(spikes)[chosen], width)
-    ridge = fit_ridge(features, targets[chosen], lag=lag, penalty=penalty, first_bin=first_bin)
-    return SmoothedDecoder(ridge, width, penalty, first_bin, score)
+    options = {"lags": lags, "penalties": penalties, "first_bin": first_bin}
+    fits = [fit_decoder(smooth_spikes(spikes, width), targets, train, validation, **options) for width in widths]
+    width, best = max(zip(widths, fits, strict=True), key=lambda pair: pair[1].validation_r2)
+    return SmoothedDecoder(best.linear, width, best.penalty, best.first_bin, best.validation_r2)
 
 
 def _ridge_path(
-    features, targets, lag: int, penalties: Sequence[float], first_bin: int | None
-) -> Iterator[RidgeDecoder]:
+    samples: Samples, targets: Float[np.ndarray, "trials time dims"], penalties: tuple[float, ...]
+) -> Iterator[LinearDecoder]:
     """One decoder for each penalty, from a single eigendecomposition of ZᵀZ."""
-    features, targets = np.asarray(features, np.float64), np.asarray(targets, np.float64)
-    if targets.ndim != 3 or features.ndim != 3 or targets.shape[:2] != features.shape[:2]:
-        raise ValueError(
-            "expected features [trials, time, features] and targets [trials, time, dims] of the same trials and time, "
-            f"got shapes {features.shape} and {targets.shape}"
-        )
-    if min(penalties) < 0:
-        raise ValueError(f"penalty cannot be negative, got {min(penalties)}")
-    x = _lagged(features, lag, first_bin).reshape(-1, features.shape[-1])
-    y = targets[:, lag if first_bin is None else first_bin :].reshape(-1, targets.shape[-1])
-    mean, std, bias = x.mean(axis=0), x.std(axis=0), y.mean(axis=0)
-    std = np.where(std > 0, std, 1.0)
-    z = (x - mean) / std
-    values, vectors = np.linalg.eigh(z.T @ z)
-    projected = vectors.T @ (z.T @ (y - bias))
-    smallest = np.finfo(np.float64).eps * len(z) * z.shape[1]  # constant features have no weight, whatever the penalty
+    bias, _, product = samples.against(targets)
+    projected = samples.vectors.T @ product
+    smallest = np.finfo(np.float64).eps * samples.z.size  # constant features have no weight, whatever the penalty
     for penalty in penalties:
-        scale = np.where(values + penalty > smallest, values + penalty, np.inf)
-        yield RidgeDecoder(vectors @ (projected / scale[:, None]), bias, mean, std, lag)
+        scale = np.where(samples.values + penalty > smallest, samples.values + penalty, np.inf)
+        yield samples.decoder(samples.vectors @ (projected / scale[:, None]), bias)
 
 
-def _lagged(features: Real[np.ndarray, "trials time features"], lag: int, first_bin: int | None) -> np.ndarray:
-    """Features of the bins first_bin − lag … time − 1 − lag."""
-    time = features.shape[1]
-    first_bin = lag if first_bin is None else first_bin
-    if not 0 <= lag <= first_bin < time:
-        raise ValueError(f"need 0 ≤ lag ≤ first_bin < time, got lag {lag}, first_bin {first_bin}, {time} time bins")
-    return features[:, first_bin - lag : time - lag]
+def _estimator_path(
+    samples: Samples, targets: Float[np.ndarray, "trials time dims"], shrinkages: tuple[float, ...], flat: bool
+) -> Iterator[LinearDecoder]:
+    """One optimal linear estimator for each shrinkage of the noise."""
+    bias, y, product = samples.against(targets)
+    cross = product / len(y)  # A P
+    encoding = np.linalg.lstsq(y, samples.z, rcond=None)[0].T  # A
+    signal = encoding @ cross.T  # A P Aᵀ
+    noise = samples.z.T @ samples.z / len(y) - signal  # S
+    for shrinkage in shrinkages:
+        shrunk = (1 - shrinkage) * noise + shrinkage * np.diag(np.diag(noise))
+        if not flat:
+            yield samples.decoder(_pseudo_inverse(signal + shrunk) @ cross, bias)
+            continue
+        precise = _pseudo_inverse(shrunk) @ encoding  # Σ⁻¹ A
+        if (told := np.linalg.matrix_rank(information := encoding.T @ precise, hermitian=True)) < y.shape[1]:
+            raise ValueError(
+                f"the features tell {told} of the {y.shape[1]} dims of the behaviour, a flat prior needs all: use "
+                'prior="gaussian"'
+            )
+        yield samples.decoder(np.linalg.solve(information, precise.T).T, bias)
+
+
+def _pseudo_inverse(symmetric: Float[np.ndarray, "n n"]) -> Float[np.ndarray, "n n"]:
+    """Of a covariance: 0 in the directions without variance, such as those of silent neurons."""
+    return np.linalg.pinv(symmetric, rcond=1e-12, hermitian=True)

@@ -1,5 +1,6 @@
 """Figures of merit of predictions."""
 
+from collections.abc import Callable
 from typing import Any, no_type_check
 
 import numpy as np
@@ -39,7 +40,7 @@ def rate_r2(rates: Float[Any, "trials time neurons"], predictions: Float[Any, "t
     if rates.ndim != 3:
         raise ValueError(f"expected rates [trials, time, neurons], got shape {rates.shape}")
     for name, values in (("rates", rates), ("predictions", predictions)):
-        _check_not_negative(name, values)
+        check_not_negative(name, values)
     return r2_score(rates, predictions)
 
 
@@ -59,27 +60,76 @@ def latent_r2(
             than unknowns of the map, or a latent that is constant.
         TypeError: `train` is not of booleans.
     """
-    factors, latents, train = np.asarray(factors, np.float64), np.asarray(latents, np.float64), np.asarray(train)
-    if factors.ndim != 3 or latents.ndim != 3 or factors.shape[:2] != latents.shape[:2]:
-        raise ValueError(
-            "expected factors [trials, time, factors] and latents [trials, time, latents] of the same trials and times, "
-            f"got shapes {factors.shape} and {latents.shape}"
-        )
-    if train.dtype != bool:
-        raise TypeError(f"train must hold booleans, True on the trials to fit on, got {train.dtype}")
-    if train.shape != (len(factors),) or train.all() or not train.any():
-        raise ValueError(
-            f"expected train [{len(factors)}] with some True and some False, got shape {train.shape} with "
-            f"{int(train.sum())} True"
-        )
-    for name, values in (("factors", factors), ("latents", latents)):
-        _check_finite(name, values)
-    design = np.concatenate([factors, np.ones((*factors.shape[:2], 1))], axis=-1)
-    fitted = design[train].reshape(-1, design.shape[-1])
-    if len(fitted) < fitted.shape[1]:
-        raise ValueError(f"{len(fitted)} training bins cannot fit a map from {fitted.shape[1] - 1} factors")
-    weights = np.linalg.lstsq(fitted, latents[train].reshape(len(fitted), -1), rcond=None)[0]
-    return r2_score(latents[~train], design[~train] @ weights)
+    factors, latents, train = _split("factors", factors, "latents", latents, train)
+    return r2_score(latents[~train], _affine_map(factors[train], latents[train], "factors")(factors[~train]))
+
+
+@no_type_check  # it checks its arguments itself
+def state_r2(
+    factors: Float[Any, "trials time factors"],
+    latents: Float[Any, "trials time latents"],
+    train: Bool[Any, "trials"],
+) -> float:
+    """How much of what was inferred is true: R² of an affine map from true latents to inferred factors on unseen trials.
+
+    The other direction than `latent_r2`, which is blind to factors that mean nothing: superfluous dynamics leave the latent
+    R² high and make the state R² low. R² = 1 − Σ SS_res / Σ SS_tot with sums over the factors, so that each counts by its
+    variance, as in the Computation-through-Dynamics Benchmark (Versteeg et al. 2025, doi:10.1101/2025.02.07.637062). It
+    depends on the coordinates of the factors, which latent R² does not.
+
+    Raises:
+        ValueError: as `latent_r2`, but only all factors being constant.
+        TypeError: `train` is not of booleans.
+    """
+    factors, latents, train = _split("factors", factors, "latents", latents, train)
+    predictions = _affine_map(latents[train], factors[train], "latents")(latents[~train])
+    return _weighted_r2(factors[~train], predictions)
+
+
+@no_type_check  # it checks its arguments itself
+def cycle_consistency(
+    rates: Float[Any, "trials time neurons"],
+    factors: Float[Any, "trials time factors"],
+    train: Bool[Any, "trials"] | None = None,
+    *,
+    variance_threshold: float = 0.01,
+) -> float:
+    """How well a model's factors are found again from its own log-rates, without knowing the truth.
+
+    As in the Computation-through-Dynamics Benchmark (Versteeg et al. 2025, doi:10.1101/2025.02.07.637062): the read-out
+    log r = W f + b is fitted by least squares; the log-rates that it gives on the evaluated trials are taken back to factors
+    by the pseudo-inverse of W without its weakest directions, and the R² of this is that of `state_r2`. Kept are the fewest
+    directions that hold 1 − `variance_threshold` of the sum of squared singular values of W. Factors that hardly reach the
+    rates, and so may do as they like, make it small; so does the choice of their scale.
+
+    Args:
+        rates: inferred, positive, in any unit.
+        factors: inferred, or the states of the generator.
+        train: True on the trials to fit on, the others are evaluated; None: all for both.
+        variance_threshold: share of W that is left out; 0: only what does not reach the rates at all.
+
+    Raises:
+        ValueError: trials or times differ, a value is not finite, a rate is not positive, no trials to fit or to evaluate,
+            fewer bins than unknowns, a threshold out of range, or factors or rates that do not vary.
+        TypeError: `train` is not of booleans.
+    """
+    if not 0 <= variance_threshold < 1:
+        raise ValueError(f"variance_threshold must lie in 0 … 1 (without 1), got {variance_threshold}")
+    rates, factors, train = _split("rates", rates, "factors", factors, train)
+    if (rates <= 0).any():
+        index = first_index(rates <= 0)
+        raise ValueError(f"rates must be positive to have a logarithm, but hold {rates[index]} at index {index}")
+    fit, evaluated = (train, ~train) if not train.all() else (train, train)
+    centre = factors[fit].mean(axis=(0, 1))
+    readout = _affine_map(factors[fit] - centre, np.log(rates[fit]), "factors")
+    weights = readout(np.eye(len(centre))) - readout(np.zeros(len(centre)))
+    directions, singular, _ = np.linalg.svd(weights, full_matrices=False)
+    if not singular[0] > 1e-12:
+        raise ValueError("the log-rates do not depend on the factors")
+    kept = np.argmax(np.cumsum(singular**2) >= (1 - variance_threshold - 1e-12) * (singular**2).sum()) + 1
+    span = directions[:, :kept]
+    values = factors[evaluated] - centre
+    return _weighted_r2(values, values @ span @ span.T)  # the pseudo-inverse of W after W is this projection
 
 
 @no_type_check  # it checks its arguments itself
@@ -146,10 +196,10 @@ def bits_per_spike(
             raise ValueError(f"{name} must be positive, got {number}")
     spikes, rates = (np.where(mask[..., None], a, 0.0) for a in (spikes, rates))
     for name, values in (("spikes", spikes), ("rates", rates)):
-        _check_finite(name, values)
-        _check_not_negative(name, values)
+        check_finite(name, values)
+        check_not_negative(name, values)
     if (spikes % 1).any():
-        index = _first(spikes % 1 != 0)
+        index = first_index(spikes % 1 != 0)
         raise ValueError(f"spikes must be counts, but hold {spikes[index]} at index {index}")
     if not spikes.any():
         raise ValueError("there is no spike to score")
@@ -158,7 +208,7 @@ def bits_per_spike(
         rates = np.maximum(rates, minimum_rate)
     impossible = (rates == 0) & (spikes > 0)
     if impossible.any():
-        index = _first(impossible)
+        index = first_index(impossible)
         raise ValueError(
             f"the rate is 0 at index {index}, where {spikes[index]:g} spikes were counted: their likelihood is 0; pass "
             "minimum_rate= to bound the rates from below"
@@ -185,21 +235,68 @@ def _alike(first: Any, second: Any, *names: str) -> tuple[Float[np.ndarray, "...
     if first.ndim < 2 or 0 in first.shape:
         raise ValueError(f"expected {names[0]} [..., samples, dims] with no empty axis, got shape {first.shape}")
     for name, values in zip(names, (first, second), strict=True):
-        _check_finite(name, values)
+        check_finite(name, values)
     return first, second
 
 
-def _check_finite(name: str, values: Float[np.ndarray, "..."]) -> None:
+def _split(
+    first: str, a: Any, second: str, b: Any, train: Any
+) -> tuple[Float[np.ndarray, "trials time m"], Float[np.ndarray, "trials time n"], Bool[np.ndarray, "trials"]]:
+    """Both in float64 and where to fit, checked; where `train` is None it is everywhere."""
+    a, b = np.asarray(a, np.float64), np.asarray(b, np.float64)
+    if a.ndim != 3 or b.ndim != 3 or a.shape[:2] != b.shape[:2]:
+        raise ValueError(
+            f"expected {first} [trials, time, {first}] and {second} [trials, time, {second}] of the same trials and times, "
+            f"got shapes {a.shape} and {b.shape}"
+        )
+    for name, values in ((first, a), (second, b)):
+        check_finite(name, values)
+    if train is None:
+        return a, b, np.ones(len(a), bool)
+    train = np.asarray(train)
+    if train.dtype != bool:
+        raise TypeError(f"train must hold booleans, True on the trials to fit on, got {train.dtype}")
+    if train.shape != (len(a),) or train.all() or not train.any():
+        raise ValueError(
+            f"expected train [{len(a)}] with some True and some False, got shape {train.shape} with {int(train.sum())} True"
+        )
+    return a, b, train
+
+
+def _affine_map(x: Float[np.ndarray, "trials time m"], y: Float[np.ndarray, "trials time n"], name: str) -> Callable:
+    """x ↦ x W + b, by least squares of y on x."""
+    samples = x.reshape(-1, x.shape[-1])
+    if len(samples) <= samples.shape[1]:
+        raise ValueError(f"{len(samples)} training bins cannot fit a map from {samples.shape[1]} {name}")
+    design = np.concatenate([samples, np.ones((len(samples), 1))], axis=1)
+    weights = np.linalg.lstsq(design, y.reshape(len(samples), -1), rcond=None)[0]
+    return lambda values: values @ weights[:-1] + weights[-1]
+
+
+def _weighted_r2(
+    targets: Float[np.ndarray, "trials time dims"], predictions: Float[np.ndarray, "trials time dims"]
+) -> float:
+    """R² of all dims together, each by its variance."""
+    total = ((targets - targets.mean(axis=(0, 1))) ** 2).sum()
+    if total == 0:
+        raise ValueError("R² needs factors that vary, but they are constant")
+    return float(1 - ((targets - predictions) ** 2).sum() / total)
+
+
+def check_finite(name: str, values: Float[np.ndarray, "..."]) -> None:
+    """Raises ValueError that names the first value that is not finite, and its index."""
     if not np.isfinite(values).all():
-        index = _first(~np.isfinite(values))
+        index = first_index(~np.isfinite(values))
         raise ValueError(f"{name} hold {values[index]} at index {index}")
 
 
-def _check_not_negative(name: str, values: Float[np.ndarray, "..."]) -> None:
+def check_not_negative(name: str, values: Float[np.ndarray, "..."]) -> None:
+    """Raises ValueError that names the first negative value, and its index."""
     if (values < 0).any():
-        index = _first(values < 0)
+        index = first_index(values < 0)
         raise ValueError(f"{name} cannot be negative, but hold {values[index]} at index {index}")
 
 
-def _first(where: Bool[np.ndarray, "..."]) -> tuple[int, ...]:
+def first_index(where: Bool[np.ndarray, "..."]) -> tuple[int, ...]:
+    """Of the True ones."""
     return tuple(int(i) for i in np.argwhere(where)[0])

@@ -1,16 +1,52 @@
-"""Recordings and simulations in HDF5 files. Knows NumPy and h5py, and nothing else of the package."""
+"""Recordings and simulations: reading the layouts in use, binning, cutting, changing at random, writing.
 
+Knows NumPy, h5py and JAX, and nothing else of the package.
+"""
+
+from ctd_models.data.augmentations import (
+    CoordinatedDropout,
+    SelectiveBackprop,
+    SpikeJitter,
+    TemporalShift,
+    augment,
+    held_out_mask,
+    hold_out_samples,
+    mask_missing,
+)
+from ctd_models.data.binning import bin_spike_times, rebin
 from ctd_models.data.hdf5 import read_datasets, write_datasets
+from ctd_models.data.layouts import load_spike_trials
+from ctd_models.data.nwb import load_nwb
 from ctd_models.data.recordings import TEST, TRAIN, VALIDATION, Recording, load_recording
+from ctd_models.data.segments import Segments, cut_segments, merge_segments
+from ctd_models.data.spike_dataset import SpikeDataset
 from ctd_models.data.spike_trials import SpikeTrials
+from ctd_models.data.streaming import write_chunks
 
 __all__ = [
     "TEST",
     "TRAIN",
     "VALIDATION",
+    "CoordinatedDropout",
     "Recording",
+    "Segments",
+    "SelectiveBackprop",
+    "SpikeDataset",
+    "SpikeJitter",
     "SpikeTrials",
+    "TemporalShift",
+    "augment",
+    "bin_spike_times",
+    "cut_segments",
+    "held_out_mask",
+    "hold_out_samples",
+    "load_nwb",
     "load_recording",
+    "load_spike_trials",
+    "mask_missing",
+    "merge_segments",
     "read_datasets",
+    "rebin",
+    "write_chunks",
     "write_datasets",
 ]

@@ -74,8 +74,9 @@ class SpikeTrials(NamedTuple):
         return cls(inputs, spikes[:, :, heldin + heldout], **given)
 
     def take(self, indices: Any) -> "SpikeTrials":
-        """The trials at `indices`, a slice or a mask."""
-        return jax.tree.map(lambda values: values[indices], self)
+        """The trials at `indices`, a slice or a mask. A mask of the likelihood that all trials share stays as it is."""
+        count = len(self.targets)
+        return jax.tree.map(lambda values: values[indices] if len(values) == count else values, self)
 
 
 def check_neurons(heldin: Sequence[int], heldout: Sequence[int], num_neurons: int) -> None:

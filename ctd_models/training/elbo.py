@@ -2,25 +2,20 @@
 
 import dataclasses
 from collections.abc import Callable, Mapping
-from typing import Any, Protocol
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 from flax import traverse_util
 
 from ctd_models.configuration import deterministic
+from ctd_models.data.augmentations import Augmentation, augment
 from ctd_models.data.spike_trials import SpikeTrials
 
 Schedule = float | Callable[[Any], Any]
 """A weight, or a schedule of Optax: step → weight."""
 
 FOREVER = 2**30  # the step whose weights are used in validation, after every ramp
-
-
-class Augmentation(Protocol):
-    """`augmentation(key, trials) -> trials`: pure and jittable, see `ctd_models.data.augmentations`."""
-
-    def __call__(self, key: jax.Array, trials: SpikeTrials) -> SpikeTrials: ...
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,9 +45,8 @@ class Elbo:
     def __call__(self, variables, batch: SpikeTrials, rngs, step, training: bool):
         """(loss, metrics) of a batch. Metrics, in nats a trial: nll, kl_code, kl_inputs, elbo (with both divergences at
         weight 1), l2. Validation takes the weights of the end of their schedules and no augmentation."""
-        for i, augmentation in enumerate(self.augmentations if training else ()):
-            batch = augmentation(jax.random.fold_in(rngs["noise"], i), batch)
-
+        if training:
+            batch = augment(self.augmentations, rngs["noise"], batch)
         model = self.model if training else deterministic(self.model)
         terms = model.apply(variables, batch, rngs=rngs, method="bound_terms")
         log_likelihood, kl_code, kl_inputs = (values.mean() for values in terms)

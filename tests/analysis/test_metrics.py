@@ -4,7 +4,16 @@ import pytest
 import scipy.stats
 
 from ctd_models.analysis.decoding import smooth_spikes
-from ctd_models.analysis.metrics import angle_between, bits_per_spike, latent_r2, r2_score, rate_r2, squared_correlation
+from ctd_models.analysis.metrics import (
+    angle_between,
+    bits_per_spike,
+    cycle_consistency,
+    latent_r2,
+    r2_score,
+    rate_r2,
+    squared_correlation,
+    state_r2,
+)
 
 
 def test_r2_by_hand():
@@ -186,3 +195,97 @@ def test_smoothing_and_averaging_the_lorenz_simulation(data_folder):
     average = smooth_spikes(average, 2.0)[condition]
     assert rate_r2(rates[~train], average[~train] / 0.01) == pytest.approx(0.853, abs=1e-3)
     assert latent_r2(average, latents, train) == pytest.approx(0.970, abs=1e-3)
+
+
+def test_superfluous_factors_lower_the_state_r2_alone():
+    rng = np.random.default_rng(0)
+    latents, train = rng.normal(size=(30, 40, 2)), np.arange(30) < 20
+    factors = latents @ rng.normal(size=(2, 3)) + 5
+    assert state_r2(factors, latents, train) == pytest.approx(1)
+    noise = rng.normal(size=(30, 40, 1)) * np.sqrt(factors.var(axis=(0, 1)).sum() / 3)  # a quarter of all variance
+    superfluous = np.concatenate([factors, noise], axis=-1)
+    assert latent_r2(superfluous, latents, train) == pytest.approx(1)
+    assert state_r2(superfluous, latents, train) == pytest.approx(0.75, abs=0.02)
+    assert state_r2(factors, latents[..., :1], train) < 0.99
+
+
+def test_state_r2_weighs_factors_by_their_variance():
+    rng = np.random.default_rng(1)
+    latents, train = rng.normal(size=(8, 15, 2)), np.arange(8) < 5
+    factors = np.concatenate(
+        [latents[..., :1] * 10 + rng.normal(size=(8, 15, 1)), rng.normal(size=(8, 15, 2))], axis=-1
+    )
+    design = np.concatenate([latents, np.ones((8, 15, 1))], axis=-1)
+    weights = np.linalg.lstsq(design[train].reshape(-1, 3), factors[train].reshape(-1, 3))[0]
+    unseen = factors[~train]
+    residual, total = ((unseen - x) ** 2 for x in (design[~train] @ weights, unseen.mean(axis=(0, 1))))
+    assert state_r2(factors, latents, train) == pytest.approx(1 - residual.sum() / total.sum())
+
+
+def model(rng, gains, num_neurons=12):
+    """Uncorrelated factors of variance 1, and log-rates that they reach with these gains along orthogonal directions."""
+    factors = rng.normal(size=(20, 50, len(gains)))
+    flat = factors.reshape(-1, len(gains)) - factors.mean(axis=(0, 1))
+    factors = (flat @ np.linalg.inv(np.linalg.cholesky(flat.T @ flat / len(flat))).T).reshape(factors.shape)
+    directions = np.linalg.qr(rng.normal(size=(num_neurons, num_neurons)))[0][: len(gains)]
+    return np.exp(factors * gains @ directions - 1), factors
+
+
+def test_cycle_consistency_is_the_share_of_factors_that_reach_the_rates():
+    rng = np.random.default_rng(2)
+    assert cycle_consistency(*model(rng, [1.0, 0.5, 0.2])) == pytest.approx(1)
+    rates, factors = model(rng, [1.0, 0.5, 0.2, 0.01])
+    assert cycle_consistency(rates, factors) == pytest.approx(0.75)
+    assert cycle_consistency(100 * rates, factors) == pytest.approx(0.75)  # whatever the unit
+    assert cycle_consistency(rates, factors, variance_threshold=1e-5) == pytest.approx(1)
+    assert cycle_consistency(rates, factors, variance_threshold=0.1) == pytest.approx(0.5)  # 1.25 of 1.2901
+    turn = np.linalg.qr(rng.normal(size=(4, 4)))[0]
+    assert cycle_consistency(rates, factors @ turn + 3) == pytest.approx(0.75)
+    assert cycle_consistency(*model(rng, [1.0, 0.5, 0.0]), variance_threshold=0) == pytest.approx(2 / 3)
+
+
+def test_cycle_consistency_as_the_benchmark_computes_it():
+    """Read-out by regression, log-rates of unseen trials, and the truncated pseudo-inverse, step by step."""
+    rng = np.random.default_rng(3)
+    factors = rng.normal(size=(12, 30, 5)) @ rng.normal(size=(5, 5)) + 2
+    rates = np.exp(factors @ rng.normal(size=(5, 9)) * [1.0] + 0.3 * rng.normal(size=(12, 30, 9)))
+    train = np.arange(12) < 8
+    centre = factors[train].mean(axis=(0, 1))
+    design = np.concatenate([(factors - centre), np.ones((12, 30, 1))], axis=-1)
+    solution = np.linalg.lstsq(design[train].reshape(-1, 6), np.log(rates[train]).reshape(-1, 9))[0]
+    u, singular, v = np.linalg.svd(solution[:5].T, full_matrices=False)
+    for threshold in (0.01, 0.2, 0.5):
+        k = np.searchsorted(np.cumsum(singular**2) / (singular**2).sum(), 1 - threshold) + 1
+        inverse = v[:k].T @ np.diag(1 / singular[:k]) @ u[:, :k].T
+        found = (design[~train] @ solution - solution[5]) @ inverse.T + centre
+        unseen = factors[~train]
+        expected = 1 - ((unseen - found) ** 2).sum() / ((unseen - unseen.mean(axis=(0, 1))) ** 2).sum()
+        assert cycle_consistency(rates, factors, train, variance_threshold=threshold) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "message"),
+    [
+        ({"rates": np.zeros((4, 6, 3))}, ValueError, r"must be positive .* hold 0.0 at index \(0, 0, 0\)"),
+        ({"rates": np.ones((4, 6, 3))}, ValueError, "log-rates do not depend on the factors"),
+        ({"factors": np.ones((4, 6, 2))}, ValueError, "log-rates do not depend on the factors"),
+        ({"variance_threshold": 1.0}, ValueError, "variance_threshold must lie in 0 … 1"),
+        ({"factors": np.ones((4, 5, 2))}, ValueError, r"got shapes \(4, 6, 3\) and \(4, 5, 2\)"),
+        ({"train": np.ones(4, bool)}, ValueError, "some True and some False"),
+        ({"train": np.arange(4)}, TypeError, "train must hold booleans"),
+    ],
+)
+def test_cycle_consistency_rejects(change, error, message):
+    factors = np.random.default_rng(0).normal(size=(4, 6, 2))
+    rates = np.exp(factors[..., [0, 0, 1]])
+    with pytest.raises(error, match=message):
+        cycle_consistency(**({"rates": rates, "factors": factors} | change))
+
+
+def test_measures_of_the_truth_in_the_lorenz_simulation(data_folder):
+    """True rates and latents of a simulation: what a perfect model would score, and a read-out that is exactly affine."""
+    with h5py.File(data_folder / "lorenz.h5") as file:
+        split, condition, latents, rates = (file[name][()] for name in ("split", "condition", "latents", "rates"))
+    train, latents, rates = split == 0, latents[condition], rates[condition]
+    assert latent_r2(latents, latents, train) == pytest.approx(1)
+    assert cycle_consistency(rates, latents, train, variance_threshold=1e-6) == pytest.approx(1, abs=1e-3)

@@ -46,8 +46,10 @@ def log_likelihood(model: Any, trials: SpikeTrials, posterior: Posterior) -> Flo
     weights = _valid(trials, start)
     if trials.mask is not None:
         weights = weights * from_bin(start, trials.mask)
-    log_prob = model.observation.log_prob(posterior.parameters, targets.astype(jnp.float32))
-    return jnp.sum(log_prob * weights, axis=(1, 2))
+    counts = weights > 0  # what does not count may hold anything, such as a 0 that a Gamma cannot have
+    likely = jax.lax.stop_gradient(posterior.rates)
+    log_prob = model.observation.log_prob(posterior.parameters, jnp.where(counts, targets.astype(likely.dtype), likely))
+    return jnp.sum(jnp.where(counts, log_prob * weights, 0.0), axis=(1, 2))
 
 
 def log_weight(model: Any, trials: SpikeTrials, evidence: Any, key: Any) -> Float[Array, "trials"]:

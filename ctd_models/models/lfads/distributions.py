@@ -19,8 +19,8 @@ class DiagonalGaussian(NamedTuple):
     mean: Float[Array, "*batch D"]
     std: Float[Array, "*batch D"]
 
-    def log_prob(self, values: Float[Any, "*batch D"]) -> Float[Array, "*batch"]:
-        """Log density [nats]."""
+    def log_prob(self, values: Float[Any, "... D"]) -> Float[Array, "..."]:
+        """Log density [nats]; values are broadcast with the mean."""
         z = (values - self.mean) / self.std
         return -jnp.sum(0.5 * z**2 + jnp.log(self.std) + 0.5 * LOG_2PI, axis=-1)
 

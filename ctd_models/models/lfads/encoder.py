@@ -3,6 +3,7 @@
 from typing import Any, NamedTuple
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
@@ -72,7 +73,7 @@ class Encoder(nn.Module):
         states, finals = [], []
         for direction in ("forward", "backward"):
             cell = self._cell(size, f"{name}{direction}")
-            zeros = cell.initialize_carry(None, (inputs.shape[0], inputs.shape[2]))
+            zeros = cell.initialize_carry(jax.random.key(0), (inputs.shape[0], inputs.shape[2]))
             start = self.param(f"{name}{direction}_state", nn.initializers.zeros, zeros.shape[1:])
             final, over_time = run_cell(cell, zeros + start, inputs, valid, reverse=direction == "backward")
             states.append(over_time)

@@ -89,7 +89,7 @@ class StudentT(Prior):
     """Whether μ is learned; otherwise it is 0."""
     learn_scale: bool = True
     """Whether s is learned."""
-    num_nodes: int = 32
+    num_nodes: int = 64
     """Nodes of the quadrature."""
 
     def __post_init__(self):
@@ -111,9 +111,9 @@ class StudentT(Prior):
 
     def divergence(self, posterior, sample, labels=None):
         nodes, weights = np.polynomial.hermite_e.hermegauss(self.num_nodes)
-        nodes = jnp.asarray(nodes, jnp.float32).reshape(-1, *[1] * posterior.mean.ndim)
+        nodes = jnp.asarray(nodes, posterior.mean.dtype).reshape(-1, *[1] * posterior.mean.ndim)
         values = self._log_density(posterior.mean + posterior.std * nodes).sum(axis=-1)
-        expected = jnp.tensordot(jnp.asarray(weights / weights.sum(), jnp.float32), values, axes=1)
+        expected = jnp.tensordot(jnp.asarray(weights / weights.sum(), values.dtype), values, axes=1)
         return -posterior.entropy() - expected
 
     def log_prob(self, values, labels=None):
@@ -266,6 +266,6 @@ class AutoregressivePrior(Prior):
         return jnp.moveaxis(jnp.concatenate([first[None], rest]), 0, -2)
 
 
-def _check_positive(name: str, value: float) -> None:
+def _check_positive(name: str, value: float | int) -> None:
     if not 0 < value < np.inf:
         raise ValueError(f"{name} must be positive, got {value}")
