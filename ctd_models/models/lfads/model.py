@@ -260,7 +260,7 @@ class LFADS(nn.Module):
         _, (states, features) = _scan(step)(self.generator, state, inputs)
         return _Rollout(state, states, self.generator.factors(features))
 
-    def _roll_out_controlled(self, code: Any, evidence: Evidence, noise: Float[Array, "trials steps U"]) -> "_Rollout":
+    def _roll_out_controlled(self, code: Any, evidence: Evidence, noise: Float[Any, "trials steps U"]) -> "_Rollout":
         """The generator driven by the inputs that the controller infers from the encoder's states and the factors."""
         initial, bias = self.generator.initial_state(code), self.generator.bias(code)
 
