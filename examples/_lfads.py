@@ -36,6 +36,7 @@ def train(
     optimizer = optax.chain(optax.clip_by_global_norm(clip), optax.adam(schedule))
     interval = max(1, num_steps // num_validations)
     every = {"validate_every": interval, "checkpoint_every": 5 * interval}
+    batch_size = min(batch_size, len(data.inputs))
     trainer = Trainer(loss.model, loss, optimizer, batch_size=batch_size, smoothing=0.7, **every)
     return trainer.fit(data, num_steps, key, checkpoint_dir=folder, validation=validation)
 
@@ -89,12 +90,12 @@ def factor_map(model: Any, variables: Any) -> Callable[[Any], Any]:
 
 
 def generator_points(
-    model: Any, variables: Any, states: Any, inputs: Any, dt: float, *, num_candidates: int, seed: int, slowness: float
-) -> tuple["FixedPoints", "FixedPoints"]:
-    """(fixed, slow) points of the generator under a constant input [U] (None: it takes none), with their linear dynamics.
+    model: Any, variables: Any, states: Any, inputs: Any, dt: float, num_candidates: int, seed: int, slowness: float = 0
+) -> "FixedPoints":
+    """Fixed points of the generator under a constant input [U] (None: it takes none), with their linear dynamics.
 
-    The search starts at states [trials, time, N] that trials visit. A point is slow if a step moves it by less than
-    `slowness` of the median step in these trials.
+    The search starts at states [trials, time, N] that trials visit. With `slowness` it stops at slow points, where a step
+    moves the state by less than this share of the median step in these trials.
     """
     import numpy as np
 
@@ -104,29 +105,5 @@ def generator_points(
     F, visited = step_function(model, variables, part="generator"), states.reshape(-1, states.shape[-1])
     candidates = np.random.default_rng(seed).choice(visited, min(num_candidates, len(visited)), replace=False)
     typical = np.median(np.linalg.norm(np.diff(states, axis=1), axis=-1))
-    found = [find_fixed_points(F, candidates, inputs, tolerance=q) for q in (None, 0.5 * (slowness * typical) ** 2)]
-    return tuple(linearize(F, points, dt=dt) for points in found)
-
-
-def slow_line(slow: "FixedPoints", points: Any, visited: Any) -> dict[str, float]:
-    """Whether slow points form a line: their share of variance along one direction of factor space, their extent along it
-    relative to the factors that trials visit, and the sizes of their two leading eigenvalues.
-
-    Args:
-        slow: the points.
-        points: their factors [n, F].
-        visited: factors [trials, time, F] of trials.
-    """
-    import numpy as np
-
-    from ctd_models.analysis import PCA
-
-    direction = PCA.fit(points, 1)
-    along, everywhere = direction.transform(points), direction.transform(visited).reshape(-1)
-    return {
-        "slow_line_variance_share": direction.explained_variance_ratio[0],
-        "slow_line_length_share": np.ptp(np.quantile(along, (0.01, 0.99)))
-        / np.ptp(np.quantile(everywhere, (0.01, 0.99))),
-        "top_eigenvalue_median": np.median(np.abs(slow.eigenvalues[:, 0])),
-        "second_eigenvalue_median": np.median(np.abs(slow.eigenvalues[:, 1])),
-    }
+    tolerance = 0.5 * (slowness * typical) ** 2 if slowness else None
+    return linearize(F, find_fixed_points(F, candidates, inputs, tolerance=tolerance), dt=dt)

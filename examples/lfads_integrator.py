@@ -37,7 +37,7 @@ class Settings:
     """Samples of the posterior for averages and bounds."""
     max_rate_hz: float = 80.0
     """Rate of a unit of the integrator at activity 1 [Hz]; it is 0 at −1."""
-    slowness: float = 0.01
+    slowness: float = 0.1
     """A state is slow if a step without input moves it by less than this share of a typical step in a trial."""
     num_candidates: int = 1_000
     """States to search for slow points from."""
@@ -49,19 +49,19 @@ class Settings:
 
 def main(settings: Settings) -> dict[str, float]:
     import _common as common
+    import _integrator as integrator
     import _lfads as lfads
-    import _lfads_truth as truth
     import jax
     import numpy as np
     import optax
 
-    from ctd_models import LFADS, load_checkpoint
+    from ctd_models import LFADS, load_checkpoint, step_function
     from ctd_models.data import load_spike_trials
     from ctd_models.models.lfads import AutoregressivePrior, Controller, Encoder, Gaussian, Generator, infer
     from ctd_models.training import elbo
 
     if settings.quick:
-        settings = dataclasses.replace(settings, num_steps=150, kl_ramp=50, num_samples=5, num_candidates=100)
+        settings = dataclasses.replace(settings, num_steps=250, num_samples=5, num_candidates=100)
     try:
         path = common.find_data(settings.data)
     except FileNotFoundError as error:
@@ -72,11 +72,13 @@ def main(settings: Settings) -> dict[str, float]:
 
     # Data: of the held-out trials the first are reported, the others choose the checkpoint
     dataset = load_spike_trials(path, behavior=["inputs"])
+    if dataset.validation is None:
+        raise SystemExit(f"{path} has no held-out trials (split 1)")
     count, dt = min(settings.num_reported, len(dataset.validation.targets) // 2), dataset.bin_width_s
     trials, others = dataset.validation.take(slice(count)), dataset.validation.take(slice(count, None))
     indices = dataset.trial_indices["validation"][:count]
     inputs = dataset.behavior["validation"]["inputs"][:count]
-    rates = truth.integrator_rates(path, indices, inputs, settings.max_rate_hz, dt)
+    rates = integrator.true_rates(path, indices, inputs, settings.max_rate_hz, dt)
 
     # Train
     size = settings.hidden_size
@@ -102,16 +104,15 @@ def main(settings: Settings) -> dict[str, float]:
     results |= lfads.bounds(model, variables, trials, bound_key, settings.num_samples)
 
     # The generator without input: fixed points, and the line of slow ones
-    search = {name: getattr(settings, name) for name in ("num_candidates", "seed", "slowness")}
-    silence = np.zeros(inputs.shape[2])
-    fixed, slow = lfads.generator_points(model, variables, mean.generator_states, silence, dt, **search)
+    states, silence, factors = mean.generator_states, np.zeros(inputs.shape[2]), lfads.factor_map(model, variables)
+    search = model, variables, states, silence, dt, settings.num_candidates, settings.seed
+    fixed, slow = lfads.generator_points(*search), lfads.generator_points(*search, settings.slowness)
     slow.save(settings.out / "slow_points.h5")
     print(fixed, slow, sep="\n")
     results |= {"num_fixed_points": len(fixed), "num_stable_fixed_points": fixed.is_stable.sum()}
     results |= {"num_slow_points": len(slow), "slow_tolerance": slow.tolerance}
-    factors = lfads.factor_map(model, variables)
-    if len(slow) > 2:
-        results |= lfads.slow_line(slow, factors(slow.states), mean.factors)
+    F = step_function(model, variables, part="generator")
+    results |= integrator.line_numbers(F, slow, states, silence, factors)
     draw(settings.out, dt, result.history, trials, rates, inputs, mean, slow, factors)
     common.write_results(settings.out, results | times)
     return results
@@ -124,8 +125,8 @@ def scores(rates, inputs, posterior) -> dict[str, float]:
     from ctd_models.analysis import r2_score, squared_correlation
 
     return {
-        "rate_r2": np.mean(squared_correlation(rates, posterior.rates)),
-        "input_r2": np.mean(squared_correlation(inputs, posterior.inferred_inputs)),
+        "rate_r2": np.nanmean(squared_correlation(rates, posterior.rates)),
+        "input_r2": np.nanmean(squared_correlation(inputs, posterior.inferred_inputs)),
         "rate_r2_pooled": r2_score(rates, posterior.rates),
     }
 

@@ -7,13 +7,9 @@ chosen is chosen on validation trials; test trials are scored once.
 
 import dataclasses
 from pathlib import Path
-from types import SimpleNamespace
 
 import _common as common
-import _lfads as lfads
 import tyro
-
-FIRST_BIN = 4  # behaviour is decoded from here on, so that lags up to 4 bins compare on the same bins
 
 
 @dataclasses.dataclass
@@ -22,6 +18,8 @@ class Settings:
     """HDF5 file in a layout of `load_spike_trials`: a path, or a name in the folder of data ($CTD_DATA)."""
     out: Path = Path("results/lfads_neural_data")
     """Folder for results, figures, posteriors and checkpoints; a run that was interrupted continues."""
+    bin_width_s: float | None = None
+    """Width of a bin [s], where the file does not tell."""
     hidden_size: int = 64
     """Units of the generator, the controller and each direction of the encoder."""
     num_factors: int = 40
@@ -37,68 +35,99 @@ class Settings:
     cosmoothing_coordinated_dropout: float = 0.2
     """The same of the model for co-smoothing."""
     kl_weight: float = 0.3
-    """Weight of both divergences, in the model for decoding; it rises from 0 in the first half. 1: the true ELBO."""
+    """Weight of both divergences after the ramp, in the model for decoding; 1: the loss is the negative ELBO."""
     cosmoothing_kl_weight: float = 1.0
     """The same of the model for co-smoothing."""
+    kl_ramp: int = 500
+    """Steps in which this weight rises from 0, at most half of all."""
     learning_rate: float = 4e-3
     """Of Adam in the beginning; it falls to 0 along a cosine."""
+    batch_size: int = 64
+    """Trials in a batch, at most all training trials."""
     num_steps: int = 1_000
     """Training steps of each model."""
+    first_bin: int = 4
+    """Behaviour is decoded from this bin on, at lags up to it (at most 4)."""
+    num_candidates: int = 500
+    """States to search for fixed points of the generator from."""
     seed: int = 0
     """Seed of everything random."""
     quick: bool = False
-    """A short run of the same code: fewer steps."""
+    """A short run of the same code: fewer steps and candidates."""
 
 
 def main(settings: Settings) -> dict[str, float]:
-    from ctd_models.data import load_spike_trials
+    import _neural_data as neural
+    import _neural_scores as scoring
 
     common.remember(settings)
-    settings = dataclasses.replace(settings, num_steps=60) if settings.quick else settings
-    path = common.find_data(settings.data)
-    data = cosmoothing = load_spike_trials(path)
-    if data.num_heldout and data.layout == "recording":
-        data = load_spike_trials(path, heldout=())  # for decoding, all neurons are read
-    rates = settings.dropout, settings.coordinated_dropout, settings.kl_weight
-    results = decode(train(data, "decoding", *rates, settings), settings.out)
-    if cosmoothing.num_heldout:
-        rates = settings.cosmoothing_dropout, settings.cosmoothing_coordinated_dropout, settings.cosmoothing_kl_weight
-        results |= predict_heldout(train(cosmoothing, "cosmoothing", *rates, settings), settings.out)
+    if settings.quick:
+        settings = dataclasses.replace(settings, num_steps=60, num_candidates=64)
+    data, heldout = neural.load(common.find_data(settings.data), settings.bin_width_s, settings.seed)
+    chosen = settings.dropout, settings.coordinated_dropout, settings.kl_weight
+    fit, bounds = train(data, "decoding", *chosen, settings)
+    results, scores, decoded = scoring.decode(fit, settings.first_bin)
+    psths = scoring.match_psths(fit)
+    results |= bounds if psths is None else {"psth_r2": psths[0], **bounds}
+    results |= scoring.fixed_points(fit, settings.num_candidates, settings.seed, settings.out)
+    scoring.draw(fit, scores, decoded, psths, settings.out)
+    if heldout is not None:
+        chosen = settings.cosmoothing_dropout, settings.cosmoothing_coordinated_dropout, settings.cosmoothing_kl_weight
+        fit, bounds = train(heldout, "cosmoothing", *chosen, settings)
+        results |= scoring.predict_heldout(fit) | {f"cosmoothing_{name}": value for name, value in bounds.items()}
     common.write_results(settings.out, results)
     return results
 
 
 def train(data, name, dropout, coordinated_dropout, kl_weight, settings):
-    """Trains a model and infers all trials by the best one on validation trials."""
+    """Trains a model, and infers all trials by the best one on validation trials."""
+    import _lfads as lfads
+    import _neural_data as neural
     import jax
-    import numpy as np
     import optax
 
     from ctd_models import LFADS, load_checkpoint
     from ctd_models.data import CoordinatedDropout
     from ctd_models.models.lfads import AutoregressivePrior, Controller, Encoder, Gaussian, Generator, infer
+    from ctd_models.plots.lfads import plot_elbo, plot_inferred_rates
     from ctd_models.training import elbo
 
-    if data.validation is None:
-        raise SystemExit(f"{settings.data} has no validation trials, on which models and decoders are chosen")
-    (_, time, read), (_, steps, neurons) = np.shape(data.train.inputs), np.shape(data.train.targets)
-    size, known = settings.hidden_size, data.train.external_inputs
+    (_, time, read), (_, steps, neurons) = data.train.inputs.shape, data.train.targets.shape
+    size, external = settings.hidden_size, data.train.external_inputs
     model = LFADS(
         neurons,
         Encoder(size, dropout=dropout),
-        Generator(size, settings.num_factors, Gaussian(), dropout=dropout),
+        Generator(size, settings.num_factors, Gaussian(variance=0.1), dropout=dropout),
         Controller(size, settings.num_inputs, AutoregressivePrior(tau=10.0, noise_variance=0.1), dropout=dropout),
         num_input_neurons=read,
         num_forward_bins=steps - time,
-        num_external_inputs=0 if known is None else known.shape[2],
+        num_external_inputs=0 if external is None else external.shape[2],
     )
-    ramp = optax.linear_schedule(0.0, kl_weight, settings.num_steps // 2)
+    ramp = optax.linear_schedule(0.0, kl_weight, min(settings.kl_ramp, settings.num_steps // 2))
     loss = elbo(model, kl_weight=ramp, augmentations=(CoordinatedDropout(coordinated_dropout),))
-    key, folder = jax.random.key(settings.seed), settings.out / name
-    sizes = {"learning_rate": settings.learning_rate, "batch_size": min(64, len(data.train.inputs))}
-    result = lfads.train(loss, data.train, data.validation, settings.num_steps, key, folder, **sizes)
-    model, variables = load_checkpoint(folder, "best")
+    train_key, sample_key = jax.random.split(jax.random.key(settings.seed))
+    num_steps, out = settings.num_steps, settings.out / name
+    options = {"learning_rate": settings.learning_rate, "batch_size": min(settings.batch_size, len(data.train.inputs))}
+    options["num_validations"] = max(1, min(50, num_steps // 20))
+    result = lfads.train(loss, data.train, data.validation, num_steps, train_key, out / "checkpoints", **options)
+    model, variables = load_checkpoint(out / "checkpoints", "best")
 
-    parts, at = data.parts, dict(zip(parts, ...))
-    trials = jax.tree.map(lambda *v: np.concatenate(v), *(trials._replace(mask=None) for trials in parts.values()))
-    ...
+    trials, places, numbers = neural.in_one(data)
+    lfads.write_posterior(out / "posterior.h5", model, variables, trials, numbers)
+    posterior = infer(model, variables, trials, progress=False)
+    fit = neural.Fit(model, variables, data, trials, places, posterior)
+    terms = jax.jit(lambda variables, trials, key: loss(variables, trials, {"sample": key}, 0, training=False)[1])
+    bound = terms(variables, data.parts[fit.part], sample_key)
+    figure = plot_inferred_rates(
+        *(values[places[fit.part][0]] for values in (trials.targets, posterior.rates)),
+        heldout=range(read, neurons),
+        bin_width_s=data.bin_width_s,
+        start_s=fit.start_s,
+    )
+    common.save_figure(figure, settings.out, f"{name}_rates")
+    common.save_figure(plot_elbo(result.history), settings.out, f"{name}_elbo")
+    return fit, {"elbo": bound["elbo"], "nll": bound["nll"], **common.training_times(result, out)}
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Settings, description=__doc__))

@@ -1,8 +1,9 @@
 """Arrays in HDF5 files: named axes are checked when reading, files appear whole when writing."""
 
+import contextlib
 import os
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -59,18 +60,25 @@ def write_datasets(
             raise ValueError(f"{label} are given for {unknown}, which are not among the arrays {sorted(arrays)}")
     arrays = {name: np.asarray(value) for name, value in arrays.items()}
     for name, array in arrays.items():
-        if not _is_numeric(array.dtype):
+        if not is_numeric(array.dtype):
             raise TypeError(f"expected numbers for dataset {name!r}, got dtype {array.dtype}")
+    with whole_file(path) as file:
+        file.attrs.update(attributes or {})
+        for name, array in arrays.items():
+            compression = {"compression": "gzip", "shuffle": True} if array.ndim and array.size else {}
+            dataset = file.create_dataset(name, data=array, **compression)
+            dataset.attrs.update({label: values[name] for label, values in labels.items() if name in values})
+
+
+@contextlib.contextmanager
+def whole_file(path: str | os.PathLike) -> Iterator[h5py.File]:
+    """A new HDF5 file, open for writing, that appears under its name when the context ends without an error."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as folder:
         temporary = Path(folder) / path.name
         with h5py.File(temporary, "w") as file:
-            file.attrs.update(attributes or {})
-            for name, array in arrays.items():
-                compression = {"compression": "gzip", "shuffle": True} if array.ndim and array.size else {}
-                dataset = file.create_dataset(name, data=array, **compression)
-                dataset.attrs.update({label: values[name] for label, values in labels.items() if name in values})
+            yield file
         os.replace(temporary, path)
 
 
@@ -96,7 +104,7 @@ def _shape(file: h5py.File, path: str | os.PathLike, name: str, axes: list[str])
     if not isinstance(found, h5py.Dataset):
         what = "has no dataset" if found is None else "has a group, not a dataset,"
         raise ValueError(f"{os.fspath(path)} {what} {name!r} ({expected}); its datasets are {_datasets(file)}")
-    if not _is_numeric(found.dtype):
+    if not is_numeric(found.dtype):
         raise ValueError(f"{os.fspath(path)}: dataset {name!r} has dtype {found.dtype}, expected numbers")
     if found.shape is None or len(found.shape) != len(axes):
         raise ValueError(f"{os.fspath(path)}: dataset {name!r} has shape {found.shape}, {expected}")
@@ -130,7 +138,8 @@ def _datasets(file: h5py.File) -> list[str]:
     return names
 
 
-def _is_numeric(dtype: np.dtype) -> bool:
+def is_numeric(dtype: np.dtype) -> bool:
+    """Whether arrays of this type hold numbers or booleans."""
     return np.issubdtype(dtype, np.number) or dtype == np.bool_
 
 

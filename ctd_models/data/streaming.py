@@ -3,7 +3,6 @@
 import contextlib
 import itertools
 import os
-import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, no_type_check
@@ -11,6 +10,8 @@ from typing import Any, no_type_check
 import h5py
 import numpy as np
 from tqdm.auto import tqdm
+
+from ctd_models.data.hdf5 import is_numeric, whole_file
 
 INDICES = "trial_indices"
 _CHUNK_BYTES = 2**18  # of HDF5's own chunks; its cache of 1 MiB holds some of each dataset
@@ -74,18 +75,6 @@ def write_chunks(
                 del chunk  # before the next one is made
         growing.finish(trial_indices)
     return growing.num_trials
-
-
-@contextlib.contextmanager
-def whole_file(path: str | os.PathLike) -> Iterator[h5py.File]:
-    """A new HDF5 file, open for writing, that appears under its name when the context ends without an error."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as folder:
-        temporary = Path(folder) / path.name
-        with h5py.File(temporary, "w") as file:
-            yield file
-        os.replace(temporary, path)
 
 
 class _GrowingFile:
@@ -171,7 +160,7 @@ def _arrays(chunk: Any, number: int) -> dict[str, np.ndarray]:
             raise ValueError(
                 f"chunk {number} has a dataset {INDICES!r}: give it as an argument, for all chunks together"
             )
-        if not (np.issubdtype(array.dtype, np.number) or array.dtype == np.bool_):
+        if not is_numeric(array.dtype):
             raise TypeError(f"chunk {number}: expected numbers for dataset {name!r}, got dtype {array.dtype}")
         if array.ndim < 1 or 0 in array.shape[1:]:
             raise ValueError(

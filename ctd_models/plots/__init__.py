@@ -1,9 +1,13 @@
-"""Figures of results, by matplotlib. Every function draws into `axes` where they are given and returns them."""
+"""Figures of results, by matplotlib. Functions of one panel draw into `axes` where they are given and return
+them; those of several panels return the figure."""
 
 from ctd_models.plots.bifurcations import plot_bifurcation_diagram, plot_parameter_plane
+from ctd_models.plots.factors import plot_factors, plot_generator_points
 from ctd_models.plots.fixed_points import plot_fixed_points
+from ctd_models.plots.lfads import plot_elbo, plot_inferred_inputs, plot_inferred_rates
 from ctd_models.plots.line_attractor import plot_along_line, plot_line_attractor, plot_line_story
 from ctd_models.plots.phase_plane import plot_phase_plane, plot_vector_field
+from ctd_models.plots.psths import plot_cosmoothing, plot_psths
 from ctd_models.plots.spectra import plot_eigenvalues, plot_speeds
 from ctd_models.plots.training import plot_history
 from ctd_models.plots.transitions import plot_transition_graph
@@ -12,13 +16,20 @@ from ctd_models.plots.trials import plot_trials, plot_units
 __all__ = [
     "plot_along_line",
     "plot_bifurcation_diagram",
+    "plot_cosmoothing",
     "plot_eigenvalues",
+    "plot_elbo",
+    "plot_factors",
     "plot_fixed_points",
+    "plot_generator_points",
     "plot_history",
+    "plot_inferred_inputs",
+    "plot_inferred_rates",
     "plot_line_attractor",
     "plot_line_story",
     "plot_parameter_plane",
     "plot_phase_plane",
+    "plot_psths",
     "plot_speeds",
     "plot_transition_graph",
     "plot_trials",

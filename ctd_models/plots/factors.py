@@ -5,7 +5,7 @@ from typing import Any, no_type_check
 
 import matplotlib.pyplot as plt
 import numpy as np
-from jaxtyping import Bool, Float, Shaped
+from jaxtyping import Bool, Float, Int, Shaped
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import BoundaryNorm, CenteredNorm, ListedColormap, Normalize
 from matplotlib.lines import Line2D
@@ -13,8 +13,9 @@ from matplotlib.lines import Line2D
 from ctd_models.analysis.conditions import condition_means
 from ctd_models.analysis.fixed_points.points import FixedPoints
 from ctd_models.analysis.latents.pca import PCA
+from ctd_models.analysis.metrics import check_finite
 from ctd_models.plots.spectra import plot_eigenvalues
-from ctd_models.plots.style import PALETTE, STABLE
+from ctd_models.plots.style import LEADING, PALETTE, STABLE
 
 LEGEND_LIMIT = 10  # more conditions than this have a colour bar instead of a legend
 
@@ -67,26 +68,23 @@ def plot_factors(
     pca = pca or _fitted(factors)
 
     labels, which = np.unique(np.zeros(len(factors)) if conditions is None else conditions, return_inverse=True)
-    colors = (
-        condition_palette(len(labels), circular) if conditions is not None else np.array([plt.get_cmap("Blues")(0.75)])
-    )
+    colors = np.array([LEADING]) if conditions is None else condition_palette(len(labels), circular)
     faint = averages and conditions is not None
-    drawn = np.argsort(which, kind="stable")[
-        np.unique(np.linspace(0, len(which) - 1, min(num_trials, len(which))).astype(int))
-    ]
-    for trial in drawn:
-        _draw_path(axes, pca, factors[trial], colors[which[trial]], {"lw": 0.5, "alpha": 0.35 if faint else 0.7}, dot=5)
+    for trial in np.argsort(which, kind="stable")[_evenly(len(which), num_trials)]:
+        _draw_path(
+            axes, pca, factors[trial], colors[which[trial]], {"lw": 0.5, "alpha": 0.35 if faint else 0.7}, dot=5.0
+        )
     if faint:
         for mean, color in zip(condition_means(factors, which)[1], colors, strict=True):
-            _draw_path(axes, pca, mean, color, {"lw": 2.2}, dot=26)
-    handles = [] if conditions is None else _explain_conditions(axes, labels, colors, circular, label)
+            _draw_path(axes, pca, mean, color, {"lw": 2.2 if len(labels) <= LEGEND_LIMIT else 1.0}, dot=26.0)
+    handles = [] if conditions is None else _explain_conditions(axes, labels, colors, label)
     if points is not None:
         handles += _draw_points(axes, _place(pca, points), stable)
-    _name_axes(axes, pca, "factor ")
+    _name_axes(axes, pca)
     if handles:
         title = label if conditions is not None and len(labels) <= LEGEND_LIMIT else None
-        place = {"loc": "outside right upper", "frameon": False, "fontsize": "small"}
-        axes.figure.legend(handles=handles, title=title, **place)
+        place = {"loc": "upper left", "bbox_to_anchor": (1.12, 0.95), "frameon": False, "fontsize": "small"}
+        axes.legend(handles=handles, title=title, **place)
     return axes.figure
 
 
@@ -150,10 +148,11 @@ def plot_generator_points(
             space.scatter(*where[mine].T, color=shade, label=f"{kind} ({mine.sum()})", **dots)
             plot_eigenvalues(points[mine], axes=plane, color=shade, ms=6)
         left.legend(loc="outside lower center", frameon=False, fontsize="small", ncols=4)
-    _name_axes(space, pca, "factor ")
-    count = f"{len(points)} fixed point" + "s" * (len(points) > 1)
-    space.set_title(f"{count} in the space of the factors", fontsize="medium")
-    plane.set_title(f"their eigenvalues, {points.eigenvalues.shape[1]} each", fontsize="medium")
+    _name_axes(space, pca)
+    slow = points.classes is not None and (np.asarray(points.classes) != "fixed").any()
+    count = f"{len(points)} {'slow' if slow else 'fixed'} point" + "s" * (len(points) > 1)
+    left.suptitle(f"{count} in the space of the factors", fontsize="medium")
+    right.suptitle(f"their eigenvalues, {points.eigenvalues.shape[1]} each", fontsize="medium")
     return figure
 
 
@@ -164,19 +163,25 @@ def condition_palette(count: int, circular: bool) -> Float[np.ndarray, "count 4"
     return plt.get_cmap("viridis")(np.linspace(0, 0.92, count))
 
 
+def condition_name(label: Any) -> str:
+    """What a legend calls a condition: numbers without needless digits."""
+    return str(label) if isinstance(label, str) else f"{label:g}"
+
+
 def _leading(points: FixedPoints) -> tuple[Float[np.ndarray, "n"], str, Normalize]:
     """(size of the leading eigenvalue of each point, its name, colours about the boundary of stability)."""
     growth = points.growth.max(axis=1)
     boundary = 1.0 if points.kind == "map" else 0.0
     unit = "" if points.kind == "map" else " (1/s)" if points.dt is not None else " (per unit time)"
     name = f"largest {'|λ|' if boundary else 'Re λ'} of the point{unit}, unstable above {boundary:g}"
-    return growth + boundary, name, CenteredNorm(boundary, max(1e-6, float(np.abs(growth).max())))
+    return growth + boundary, name, CenteredNorm(boundary, max(0.01, float(np.abs(growth).max())))
 
 
 def _checked_factors(factors: Any) -> Float[np.ndarray, "trials time F"]:
     factors = np.asarray(factors, float)
     if factors.ndim != 3 or 0 in factors.shape:
         raise ValueError(f"expected factors [trials, time, F] with no empty axis, got shape {factors.shape}")
+    check_finite("factors", factors)
     return factors
 
 
@@ -187,14 +192,15 @@ def _mapped(places: Any, num_factors: int | None, count: int | None = None) -> F
     if not fits:
         expected = f"[{'n' if count is None else count}, {'F' if num_factors is None else num_factors}]"
         raise ValueError(f"expected points {expected} in the space of the factors, got shape {places.shape}")
-    if not np.isfinite(places).all():
-        row, column = np.argwhere(~np.isfinite(places))[0]
-        raise ValueError(f"points hold {places[row, column]} at index ({row}, {column})")
+    check_finite("points", places)
     return places
 
 
 def _fitted(data: Float[np.ndarray, "... F"]) -> PCA:
-    return PCA.fit(data, min(3, data.shape[-1], data.size // data.shape[-1]))
+    """The first three components that have variance."""
+    pca = PCA.fit(data, min(3, data.shape[-1], data.size // data.shape[-1]))
+    count = max(1, int((pca.explained_variance_ratio > 1e-12).sum()))
+    return PCA(pca.mean, pca.components[:count], pca.explained_variance_ratio[:count])
 
 
 def _place(pca: PCA, values: Float[np.ndarray, "... F"]) -> Float[np.ndarray, "... 3"]:
@@ -203,7 +209,8 @@ def _place(pca: PCA, values: Float[np.ndarray, "... F"]) -> Float[np.ndarray, ".
     return np.pad(where, [(0, 0)] * (where.ndim - 1) + [(0, 3 - where.shape[-1])])
 
 
-def _evenly(count: int, most: int) -> np.ndarray:
+def _evenly(count: int, most: int) -> Int[np.ndarray, "m"]:
+    """At most so many of the indices below count, first and last among them."""
     return np.unique(np.linspace(0, count - 1, min(most, count)).astype(int))
 
 
@@ -237,24 +244,23 @@ def _draw_points(axes: Any, where: Float[np.ndarray, "n 3"], stable: Any) -> lis
     return handles
 
 
-def _explain_conditions(
-    axes: Any, labels: np.ndarray, colors: np.ndarray, circular: bool, label: str | None
-) -> list[Line2D]:
+def _explain_conditions(axes: Any, labels: np.ndarray, colors: np.ndarray, label: str | None) -> list[Line2D]:
     """Entries of a legend; none where there are so many conditions that a colour bar explains them."""
     if len(labels) <= LEGEND_LIMIT:
-        return [Line2D([], [], color=c, lw=2, label=f"{v:g}") for v, c in zip(labels.tolist(), colors, strict=True)]
+        pairs = zip(labels.tolist(), colors, strict=True)
+        return [Line2D([], [], color=color, lw=2, label=condition_name(value)) for value, color in pairs]
     shades = ScalarMappable(BoundaryNorm(np.arange(len(labels) + 1) - 0.5, len(labels)), ListedColormap(colors))
     ticks = _evenly(len(labels), 6)
     bar = axes.figure.colorbar(shades, ax=axes, label=label or "condition", shrink=0.65, pad=0.14, ticks=ticks)
-    bar.ax.set_yticklabels([f"{labels[tick]:g}" for tick in ticks])
+    bar.ax.set_yticklabels([condition_name(labels[tick]) for tick in ticks])
     bar.ax.minorticks_off()
     return []
 
 
-def _name_axes(axes: Any, pca: PCA, what: str) -> None:
-    names = [f"{what}PC {i + 1} ({100 * share:.0f} %)" for i, share in enumerate(pca.explained_variance_ratio[:3])]
+def _name_axes(axes: Any, pca: PCA) -> None:
+    names = [f"factor PC {i + 1} ({100 * share:.0f} %)" for i, share in enumerate(pca.explained_variance_ratio[:3])]
     names += [""] * (3 - len(names))
     axes.set_xlabel(names[0], labelpad=6)
     axes.set_ylabel(names[1], labelpad=6)
-    axes.set_zlabel(names[2], labelpad=2)
+    axes.set_zlabel(names[2], labelpad=7)
     axes.locator_params(nbins=4)

@@ -8,7 +8,8 @@ import numpy as np
 from jaxtyping import Float, Real
 
 from ctd_models.analysis.decoding import fit_ridge, smooth_spikes
-from ctd_models.analysis.metrics import squared_correlation
+from ctd_models.analysis.metrics import check_finite, squared_correlation
+from ctd_models.plots.psths import neuron_indices
 from ctd_models.plots.style import STABLE, UNSTABLE
 from ctd_models.plots.training import plot_history
 
@@ -53,7 +54,7 @@ def plot_inferred_rates(
         The figure.
 
     Raises:
-        ValueError: shapes or numbers of neurons do not fit, or a duration is not positive.
+        ValueError: shapes or numbers of neurons do not fit, a value is not finite, or a duration is not positive.
     """
     spikes, rates = np.asarray(spikes, float), np.asarray(rates, float)
     shown = {"spike counts": spikes, "inferred rates": rates}
@@ -65,12 +66,13 @@ def plot_inferred_rates(
                 f"expected {name} [time, neurons] of one trial, of one shape with the spikes; got shape {values.shape} and "
                 f"spikes {spikes.shape}"
             )
+        check_finite(name, values)
     _check_durations(bin_width_s=bin_width_s, smoothing_s=smoothing_s)
-    heldout = _neuron_indices("heldout", heldout, spikes.shape[1])
+    heldout = neuron_indices("heldout", heldout, spikes.shape[1], fewest=0)
     reference = shown.get("true rates", rates)
     if neurons is None:
         neurons = _most_varying(reference, heldout)
-    neurons = _neuron_indices("neurons", neurons, spikes.shape[1])
+    neurons = neuron_indices("neurons", neurons, spikes.shape[1])
     read = np.setdiff1d(np.arange(spikes.shape[1]), heldout)
     order = np.concatenate(
         [group[np.argsort(reference[:, group].argmax(axis=0), kind="stable")] for group in (read, heldout)]
@@ -78,8 +80,9 @@ def plot_inferred_rates(
 
     columns = 2 if len(neurons) > 1 else 1
     rows = -(-len(neurons) // columns)
-    figure = figure or plt.figure(figsize=(3.4 * len(shown) + 0.6, 3 + 1.35 * rows), layout="constrained")
-    top, bottom = figure.subfigures(2, 1, height_ratios=(3, 1.35 * rows))
+    height = 0.7 + 1.4 * rows
+    figure = figure or plt.figure(figsize=(3.4 * len(shown) + 0.6, 3 + height), layout="constrained")
+    top, bottom = figure.subfigures(2, 1, height_ratios=(3, height))
     _draw_images(top, shown, order, len(read), bin_width_s, start_s)
     panels = bottom.subplots(rows, columns, sharex=True, squeeze=False).ravel()
     time = start_s + bin_width_s * (np.arange(len(spikes)) + 0.5)
@@ -126,8 +129,7 @@ def _draw_images(
             panel.axhline(num_read - 0.5, color=INFERRED, lw=1)
         panel.set(title=name, xlabel="time (s)")
     figure.colorbar(image, ax=axes[-1], label="rate (Hz)")
-    kinds = " (held-out ones below)" if num_read < num_neurons else ""
-    axes[0].set_ylabel(f"neuron, by time of peak{kinds}")
+    axes[0].set_ylabel("neuron, by time of peak" + ("\n(held out: below the line)" if num_read < num_neurons else ""))
 
 
 @no_type_check  # it checks its arguments itself
@@ -144,8 +146,9 @@ def plot_inferred_inputs(
     """Inferred inputs of the first trials, one column a trial and one row an input; with `stds`, mean ± std as a band.
 
     Inputs are inferred up to a linear map. So what is drawn of the true ones is their affine map onto each inferred input,
-    by least squares over all trials given. Titles give the squared correlation over time of the two, r²: in a panel that of
-    its trial, above all the mean over the trials given (`squared_correlation`), without those whose true input is constant.
+    by least squares over all trials given. Titles give the squared correlation over time of the two
+    (`squared_correlation`): in a panel that of its trial, above all the mean over the trials given, without those in which
+    the true input is constant.
 
     Args:
         inputs: inferred, such as their posterior means; any unit.
@@ -165,6 +168,7 @@ def plot_inferred_inputs(
     inputs = np.asarray(inputs, float)
     if inputs.ndim != 3 or 0 in inputs.shape:
         raise ValueError(f"expected inputs [trials, time, U] with no empty axis, got shape {inputs.shape}")
+    check_finite("inputs", inputs)
     stds = None if stds is None else np.asarray(stds, float)
     if stds is not None and stds.shape != inputs.shape:
         raise ValueError(f"expected stds of the shape of the inputs, {inputs.shape}, got shape {stds.shape}")
@@ -179,24 +183,24 @@ def plot_inferred_inputs(
     axes = figure.subplots(num_inputs, num_trials, sharex=True, sharey="row", squeeze=False)
     time = start_s + bin_width_s * (np.arange(inputs.shape[1]) + 0.5)
     for (row, trial), panel in np.ndenumerate(axes):
+        mean, titles = inputs[trial, :, row], [f"trial {trial + 1}"] if row == 0 else []
         panel.axhline(0, color="0.85", lw=0.6, zorder=0)
-        mean, title = inputs[trial, :, row], f"trial {trial + 1}" if row == 0 else ""
+        panel.plot(time, mean, color=INFERRED, lw=1.5, label="inferred", zorder=3)
         if stds is not None:
-            std = stds[trial, :, row]
-            label = "inferred, ± posterior std"
-            panel.fill_between(time, mean - std, mean + std, color=INFERRED, alpha=0.25, lw=0, label=label)
+            band = mean - stds[trial, :, row], mean + stds[trial, :, row]
+            panel.fill_between(time, *band, color=INFERRED, alpha=0.25, lw=0, label="± std of the posterior")
         if fitted is not None:
-            label = "true, affinely rescaled to the inferred one (least squares over all trials)"
-            panel.plot(time, fitted[trial, :, row], color=TRUE, lw=1.2, label=label)
-            title = ", ".join(filter(None, (title, _r2_text(scores[trial, row]))))
-        panel.plot(time, mean, color=INFERRED, lw=1.5, label="inferred")
-        panel.set_title(title, fontsize="medium")
-    for row, panel in enumerate(axes[:, 0]):
-        panel.set_ylabel("input (a.u.)" if num_inputs == 1 else f"input {row + 1} (a.u.)")
-    for panel in axes[-1]:
-        panel.set_xlabel("time (s)")
+            name = "true, affinely rescaled to the inferred one (least squares, all trials)"
+            panel.plot(time, fitted[trial, :, row], color=TRUE, lw=1.2, label=name)
+            titles.append(f"r² = {scores[trial, row]:.2f}" if scores[trial, row] >= 0 else "r² undefined")
+        panel.set_title(", ".join(titles), fontsize="medium")
+        panel.locator_params(axis="x", nbins=4)
+        if trial == 0:
+            panel.set_ylabel("input (a.u.)" if num_inputs == 1 else f"input {row + 1} (a.u.)")
+        if row == num_inputs - 1:
+            panel.set_xlabel("time (s)")
     if scores is not None:
-        figure.suptitle(_scores_title(scores), fontsize="medium")
+        figure.suptitle(_scores_title(scores, np.shape(true_inputs)[2]), fontsize="medium")
     handles, labels = axes[0, 0].get_legend_handles_labels()
     if len(handles) > 1:
         figure.legend(handles, labels, frameon=False, fontsize="small", ncols=3, loc="outside lower center")
@@ -215,20 +219,15 @@ def _matched(inputs: Float[np.ndarray, "trials time U"], true_inputs: Any) -> tu
     return fitted, squared_correlation(np.broadcast_to(true_inputs, inputs.shape) if single else fitted, inputs)
 
 
-def _r2_text(score: float) -> str:
-    return "r² undefined" if np.isnan(score) else f"r² = {score:.2f}"
-
-
-def _scores_title(scores: Float[np.ndarray, "trials U"]) -> str:
-    """Mean squared correlation of each input, and how many trials count."""
-    defined = ~np.isnan(scores)
-    means = np.where(defined, scores, 0).sum(axis=0) / np.where(defined.any(axis=0), defined.sum(axis=0), np.nan)
-    values = ", ".join(
-        _r2_text(mean) if i == 0 else _r2_text(mean).replace("r² = ", "") for i, mean in enumerate(means)
-    )
-    counted = int(defined.any(axis=1).sum())
-    left_out = f" ({len(scores) - counted} with a constant true input left out)" if counted < len(scores) else ""
-    return f"squared correlation over time with the true input: {values}, mean of {counted:,} trials{left_out}"
+def _scores_title(scores: Float[np.ndarray, "trials U"], num_true: int) -> str:
+    """Mean squared correlation of each input over the trials in which it is defined, and how many these are."""
+    defined = ~np.isnan(scores).any(axis=1)
+    truth = "the true input" if num_true == 1 else f"the best combination of {num_true} true inputs"
+    if not defined.any():
+        return f"squared correlation with {truth}: undefined, it is constant in each trial"
+    means = ", ".join(f"{mean:.2f}" for mean in scores[defined].mean(axis=0))
+    left_out = f", {(~defined).sum():,} where it is constant left out" if not defined.all() else ""
+    return f"squared correlation with {truth}, r² = {means} (mean over {defined.sum():,} trials{left_out})"
 
 
 @no_type_check  # it checks its arguments itself
@@ -237,20 +236,21 @@ def plot_elbo(
     *,
     monitor: str = "loss",
     best_step: int | None = None,
-    window: int = 50,
+    window: int | None = None,
     figure: Any = None,
 ) -> Any:
     """ELBO, negative log likelihood and divergences over training steps, in nats a trial, as far as the history has them.
 
-    In training, dropout and augmentations are on, so that its likelihood need not match that of validation. An axis is
-    logarithmic where its values are positive and span more than a factor of 20. Divergences that are 0 throughout, as those
-    of the inputs of an autonomous model, have no panel.
+    In training, dropout and augmentations are on, so that its likelihood need not match that of validation. Divergences that
+    are positive and span more than a factor of 20 have a logarithmic axis; the other axes leave out the first twentieth of
+    training where it alone would fill two thirds of them. Divergences that are 0 throughout, as those of the inputs of an
+    autonomous model, have no panel.
 
     Args:
         history: of `Trainer.fit` with the loss `elbo`.
         monitor: the validation metric whose smallest value marks the best step.
         best_step: marked instead, such as that of the best checkpoint under a smoothed metric.
-        window: steps of the running mean.
+        window: steps of the running mean; None: a twentieth of all, at most 50.
         figure: figure to draw into, with the layout "constrained".
 
     Returns:
@@ -264,31 +264,41 @@ def plot_elbo(
         raise ValueError(f"expected a history with one of {list(ELBO_PANELS)}, got one of {list(history)}")
     if best_step is None and f"validation/{monitor}" in history:
         best_step = int(history["validation/step"][np.argmin(history[f"validation/{monitor}"])])
-    figure = figure or plt.figure(
-        figsize=(4.2 * min(2, len(shown)), 2.6 * -(-len(shown) // 2) + 0.4), layout="constrained"
-    )
+    window = max(1, min(50, len(history["step"]) // 20)) if window is None else window
     columns = min(2, len(shown))
-    axes = figure.subplots(-(-len(shown) // columns), columns, sharex=True, squeeze=False).ravel()
-    for name, panel in zip(shown, axes, strict=False):
-        plot_history(history, name, panel, window)
-        panel.set(ylabel=ELBO_PANELS[name], yscale="log" if _spans_decades(history, name) else "linear")
-        panel.get_legend().remove()
-        panel.label_outer(remove_inner_ticks=False)
+    rows = -(-len(shown) // columns)
+    figure = figure or plt.figure(figsize=(4.4 * columns, 2.5 * rows + 0.4), layout="constrained")
+    axes = figure.subplots(rows, columns, sharex=True, squeeze=False).ravel()
+    for i, (name, panel) in enumerate(zip(shown, axes, strict=False)):
+        plot_history(history, name, panel, window).get_legend().remove()
+        panel.set_ylabel(ELBO_PANELS[name])
+        _scale(panel, history, name)
+        if i + columns < len(shown):
+            panel.set_xlabel("")
+        else:
+            panel.xaxis.set_tick_params(labelbottom=True)
         if best_step is not None:
-            panel.axvline(
-                best_step, color="black", lw=1, ls="--", label=f"best validation, step {best_step:,}", zorder=0
-            )
+            name = f"best validation, step {best_step:,}"
+            panel.axvline(best_step, color="black", lw=1, ls="--", label=name, zorder=0)
     for unused in axes[len(shown) :]:
         unused.set_axis_off()
-    figure.legend(
-        *axes[0].get_legend_handles_labels(), frameon=False, fontsize="small", ncols=4, loc="outside lower center"
-    )
+    labels = axes[0].get_legend_handles_labels()
+    figure.legend(*labels, frameon=False, fontsize="small", ncols=4, loc="outside lower center")
     return figure
 
 
-def _spans_decades(history: Mapping[str, np.ndarray], name: str) -> bool:
-    values = np.concatenate([history[key] for key in (name, f"validation/{name}") if key in history])
-    return bool(values.min() > 0 and values.max() > 20 * values.min())
+def _scale(panel: Any, history: Mapping[str, np.ndarray], name: str) -> None:
+    """A vertical axis on which more than the beginning of training can be read."""
+    kinds = [kind for kind in ("", "validation/") if kind + name in history]
+    steps = np.concatenate([history[f"{kind}step"] for kind in kinds])
+    values = np.concatenate([history[kind + name] for kind in kinds])
+    late = values[steps > 0.05 * steps.max()]
+    if name.startswith("kl") and values.min() > 0 and values.max() > 20 * values.min():
+        panel.set_yscale("log")
+        return
+    panel.set_yscale("linear")
+    if np.ptp(values) > 3 * np.ptp(late) > 0:
+        panel.set_ylim(late.min() - 0.1 * np.ptp(late), late.max() + 0.1 * np.ptp(late))
 
 
 def _most_varying(rates: Float[np.ndarray, "time neurons"], heldout: np.ndarray, count: int = 4) -> np.ndarray:
@@ -298,15 +308,7 @@ def _most_varying(rates: Float[np.ndarray, "time neurons"], heldout: np.ndarray,
     return np.concatenate([ranking[~np.isin(ranking, heldout)][: count - len(out)], out])
 
 
-def _neuron_indices(name: str, indices: Any, num_neurons: int) -> np.ndarray:
-    indices = np.asarray(indices if len(indices) else np.zeros(0, int))
-    wrong = (indices < 0) | (indices >= num_neurons) if indices.dtype.kind in "iu" else np.ones(indices.shape, bool)
-    if indices.ndim != 1 or wrong.any():
-        raise ValueError(f"{name} must be indices of {num_neurons} neurons, got {indices.tolist()}")
-    return indices
-
-
-def _check_durations(**durations: float) -> None:
+def _check_durations(**durations: float | int) -> None:
     for name, value in durations.items():
         if not 0 < value < np.inf:
             raise ValueError(f"{name} must be positive, got {value}")

@@ -8,9 +8,9 @@ import numpy as np
 from jaxtyping import Float, Int, Shaped
 from matplotlib.lines import Line2D
 
-from ctd_models.analysis.metrics import r2_score
+from ctd_models.analysis.metrics import check_finite, r2_score
 from ctd_models.analysis.spike_metrics import PSTH
-from ctd_models.plots.factors import condition_palette
+from ctd_models.plots.factors import condition_name, condition_palette
 
 
 @no_type_check  # it checks its arguments itself
@@ -53,13 +53,14 @@ def plot_psths(
     if len(labels) == 2 and not np.array_equal(*labels):
         raise ValueError(f"the averages are of different conditions: {labels[0].tolist()} and {labels[1].tolist()}")
     true, inferred = (
-        np.asarray(getattr(values, "mean", values) if isinstance(values, PSTH) else values, float)
-        for values in (psth_true, psth_inferred)
+        np.asarray(values.mean if isinstance(values, PSTH) else values, float) for values in (psth_true, psth_inferred)
     )
     if true.ndim != 3 or 0 in true.shape or true.shape != inferred.shape:
         raise ValueError(
             f"expected averages [conditions, time, neurons] of one shape, got shapes {true.shape} and {inferred.shape}"
         )
+    check_finite("psth_true", true)
+    check_finite("psth_inferred", inferred)
     if conditions is None:
         conditions = labels[0] if labels else np.arange(len(true))
     conditions = np.asarray(conditions)
@@ -69,9 +70,9 @@ def plot_psths(
         raise ValueError(f"bin_width_s must be positive, got {bin_width_s}")
     if num_conditions < 1:
         raise ValueError(f"num_conditions must be at least 1, got {num_conditions}")
-    neurons = np.argsort(-np.ptp(inferred, axis=(0, 1)), kind="stable")[:4] if neurons is None else np.asarray(neurons)
-    if neurons.ndim != 1 or not len(neurons) or neurons.min() < 0 or neurons.max() >= true.shape[2]:
-        raise ValueError(f"neurons must be indices of {true.shape[2]} neurons, got {neurons.tolist()}")
+    if neurons is None:
+        neurons = np.argsort(-np.ptp(inferred, axis=(0, 1)), kind="stable")[:4]
+    neurons = neuron_indices("neurons", neurons, true.shape[2])
 
     figure = figure or plt.figure(figsize=(2.5 * len(neurons) + 1.8, 4.4), layout="constrained")
     axes = figure.subplots(2, len(neurons), sharex=True, sharey="col", squeeze=False)
@@ -87,10 +88,11 @@ def plot_psths(
     for neuron, panel in zip(neurons, axes[0], strict=True):
         one = (..., slice(neuron, neuron + 1))
         varies = np.ptp(true[..., neuron]) > 1e-12
-        panel.set_title(f"neuron {neuron}" + (f", R² = {r2_score(true[one], inferred[one]):.2f}" if varies else ""))
+        score = f", R² = {r2_score(true[one], inferred[one]):.2f}" if varies else ""
+        panel.set_title(f"neuron {neuron}{score}", fontsize="medium")
     for panel in axes[1]:
         panel.set_xlabel("time (s)")
-    handles = [Line2D([], [], color=colors[c], lw=2, label=str(conditions[c])) for c in drawn]
+    handles = [Line2D([], [], color=colors[c], lw=2, label=condition_name(conditions[c])) for c in drawn]
     figure.legend(handles=handles, title=label, frameon=False, fontsize="small", loc="outside right upper")
     return figure
 
@@ -147,3 +149,17 @@ def plot_cosmoothing(
         fontsize="medium",
     )
     return axes.figure
+
+
+def neuron_indices(name: str, indices: Any, num_neurons: int, fewest: int = 1) -> Int[np.ndarray, "n"]:
+    """Indices of neurons, checked.
+
+    Raises:
+        ValueError: they are not indices of so many neurons, or fewer than `fewest`.
+    """
+    indices = np.asarray(indices if len(indices) else np.zeros(0, int))
+    whole = indices.ndim == 1 and indices.dtype.kind in "iu"
+    if not whole or len(indices) < fewest or ((indices < 0) | (indices >= num_neurons)).any():
+        least = ", at least one" if fewest else ""
+        raise ValueError(f"{name} must be indices of {num_neurons} neurons{least}, got {indices.tolist()}")
+    return indices

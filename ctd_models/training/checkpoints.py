@@ -47,7 +47,8 @@ def load_checkpoint(directory: str | os.PathLike, step: int | str | None = None)
     """(model, variables) of a checkpoint, wherever and however it was made.
 
     Args:
-        directory: the `checkpoint_dir` of a training run.
+        directory: the `checkpoint_dir` of a training run, or the folder that holds it as `checkpoints`, as the results of
+            an example do.
         step: None for the latest, "best" for the one with the best validation metric, or a step.
 
     Raises:
@@ -60,6 +61,8 @@ def load_checkpoint(directory: str | os.PathLike, step: int | str | None = None)
 
 def read_checkpoint(directory: str | os.PathLike, step: int | str | None = None) -> Checkpoint:
     """Like `load_checkpoint`, with everything that the checkpoint holds."""
+    inside = Path(directory) / "checkpoints"
+    directory = inside if inside.is_dir() else directory
     with _open(directory) as manager:
         step = _resolve(manager, directory, step)
         config = _restore(manager, directory, step, config=ocp.args.JsonRestore())["config"]

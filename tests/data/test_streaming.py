@@ -6,8 +6,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ctd_models.data.hdf5 import read_datasets
-from ctd_models.data.streaming import whole_file, write_chunks
+from ctd_models.data.hdf5 import read_datasets, whole_file
+from ctd_models.data.streaming import write_chunks
 
 
 def chunks_of(arrays, sizes):

@@ -70,6 +70,11 @@ def test_relative_directories_work(run, monkeypatch):
     assert load_checkpoint(run[0].name)[0] == MODEL
 
 
+def test_a_folder_of_results_opens_too(run, tmp_path):
+    shutil.copytree(run[0], tmp_path / "results" / "checkpoints")
+    assert_equal(load_checkpoint(tmp_path / "results")[1], load_checkpoint(run[0])[1])
+
+
 @pytest.mark.parametrize("cell", [nn.OptimizedLSTMCell(4), nn.GRUCell(4)], ids=["lstm", "gru"])
 def test_flax_cells_come_back(tmp_path, cell):
     network = RecurrentNetwork(cell, 1)
