@@ -26,18 +26,14 @@ class Settings:
     """Factors."""
     num_inputs: int = 4
     """Inferred inputs."""
-    dropout: float = 0.3
-    """Dropout in all parts of the model for decoding."""
-    cosmoothing_dropout: float = 0.05
-    """The same of the model for co-smoothing."""
+    dropout: float = 0.05
+    """Dropout in all parts of the models."""
     coordinated_dropout: float = 0.3
     """Share of the counts that is hidden and to be reconstructed, in the model for decoding."""
-    cosmoothing_coordinated_dropout: float = 0.2
+    cosmoothing_coordinated_dropout: float = 0.1
     """The same of the model for co-smoothing."""
-    kl_weight: float = 0.3
-    """Weight of both divergences after the ramp, in the model for decoding; 1: the loss is the negative ELBO."""
-    cosmoothing_kl_weight: float = 1.0
-    """The same of the model for co-smoothing."""
+    kl_weight: float = 1.0
+    """Weight of both divergences after the ramp; 1: the loss is the negative ELBO."""
     kl_ramp: int = 500
     """Steps in which this weight rises from 0, at most half of all."""
     learning_rate: float = 4e-3
@@ -64,22 +60,20 @@ def main(settings: Settings) -> dict[str, float]:
     if settings.quick:
         settings = dataclasses.replace(settings, num_steps=60, num_candidates=64)
     data, heldout = neural.load(common.find_data(settings.data), settings.bin_width_s, settings.seed)
-    chosen = settings.dropout, settings.coordinated_dropout, settings.kl_weight
-    fit, bounds = train(data, "decoding", *chosen, settings)
+    fit, bounds = train(data, "decoding", settings.coordinated_dropout, settings)
     results, scores, decoded = scoring.decode(fit, settings.first_bin)
     psths = scoring.match_psths(fit)
     results |= bounds if psths is None else {"psth_r2": psths[0], **bounds}
     results |= scoring.fixed_points(fit, settings.num_candidates, settings.seed, settings.out)
     scoring.draw(fit, scores, decoded, psths, settings.out)
     if heldout is not None:
-        chosen = settings.cosmoothing_dropout, settings.cosmoothing_coordinated_dropout, settings.cosmoothing_kl_weight
-        fit, bounds = train(heldout, "cosmoothing", *chosen, settings)
+        fit, bounds = train(heldout, "cosmoothing", settings.cosmoothing_coordinated_dropout, settings)
         results |= scoring.predict_heldout(fit) | {f"cosmoothing_{name}": value for name, value in bounds.items()}
     common.write_results(settings.out, results)
     return results
 
 
-def train(data, name, dropout, coordinated_dropout, kl_weight, settings):
+def train(data, name, coordinated_dropout, settings):
     """Trains a model, and infers all trials by the best one on validation trials."""
     import _lfads as lfads
     import _neural_data as neural
@@ -93,7 +87,7 @@ def train(data, name, dropout, coordinated_dropout, kl_weight, settings):
     from ctd_models.training import elbo
 
     (_, time, read), (_, steps, neurons) = data.train.inputs.shape, data.train.targets.shape
-    size, external = settings.hidden_size, data.train.external_inputs
+    size, dropout, external = settings.hidden_size, settings.dropout, data.train.external_inputs
     model = LFADS(
         neurons,
         Encoder(size, dropout=dropout),
@@ -103,7 +97,7 @@ def train(data, name, dropout, coordinated_dropout, kl_weight, settings):
         num_forward_bins=steps - time,
         num_external_inputs=0 if external is None else external.shape[2],
     )
-    ramp = optax.linear_schedule(0.0, kl_weight, min(settings.kl_ramp, settings.num_steps // 2))
+    ramp = optax.linear_schedule(0.0, settings.kl_weight, min(settings.kl_ramp, settings.num_steps // 2))
     loss = elbo(model, kl_weight=ramp, augmentations=(CoordinatedDropout(coordinated_dropout),))
     train_key, sample_key = jax.random.split(jax.random.key(settings.seed))
     num_steps, out = settings.num_steps, settings.out / name

@@ -16,7 +16,7 @@ def plot_decoding(
     decoded: Float[Any, "trials time 2"],
     time_s: Float[Any, "time"],
     conditions: Int[Any, "trials"],
-    targets: Float[Any, "trials 2"],
+    targets: Float[Any, "trials 2"] | None,
     label: str,
     columns: int = 4,
 ) -> Any:
@@ -37,7 +37,8 @@ def plot_decoding(
             panel.plot(time_s, decoded[trial, :, row], color="C1", lw=1.5, label="decoded")
         panels[0].set_ylabel(f"{'xy'[row]} {label}".replace(" (", "\n("))
     for trial, panel in zip(shown, axes[0], strict=True):
-        panel.set_title(f"target {conditions[trial]}", color=condition_colors(conditions)[int(conditions[trial])])
+        title = f"target {conditions[trial]}" if len(shown) > 1 else f"trial {trial}"
+        panel.set_title(title, color=condition_colors(conditions)[int(conditions[trial])])
     axes[0, -1].legend(frameon=False, fontsize="small")
     top.supxlabel("time from event (s)", fontsize="medium")
 

@@ -190,7 +190,8 @@ class LFADS(nn.Module):
         """The posterior of the latent code and what the controller reads. Arguments as in the call of the model."""
         check_inputs(self, spikes, external_inputs, labels)
         inputs, start = jnp.asarray(spikes, jnp.float32), self.encoder.start
-        known = self._known_inputs(external_inputs, labels, *inputs.shape[:2])
+        num_bins = inputs.shape[1] + self.num_forward_bins
+        known = self._known_inputs(external_inputs, labels, inputs.shape[0], num_bins)
         to_encoder = known if self.external_to_encoder else known[..., self.num_external_inputs :]
         inputs = jnp.concatenate([inputs, to_encoder[:, : inputs.shape[1]]], axis=-1)
         encoding = self.encoder(inputs, lengths, controlled=self.controller is not None)

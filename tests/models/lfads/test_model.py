@@ -239,6 +239,8 @@ VARIANTS = {
     ),
     "external": changed(num_external_inputs=2, external_to_encoder=True),
     "forward": changed(num_forward_bins=3, num_external_inputs=2),
+    "forward, classes": changed(num_forward_bins=3, num_classes=3),
+    "forward, autonomous": changed(num_forward_bins=3, controller=None),
     "held out": changed(num_input_neurons=3),
     "own readout": changed(observation=Normal(), readout=nn.Dense(2 * N)),
     "own cell": changed(encoder=Encoder(4, cell=nn.GRUCell(4))),
