@@ -74,6 +74,9 @@ def test_masked_targets_do_not_count(variables):
         strict=True,
     )
     assert np.isfinite(losses[0]) and losses[0] == losses[1]
+    elbo(model).check(trials, "trials")
+    with pytest.raises(ValueError, match="positive values under Gamma"):
+        elbo(model).check(trials._replace(mask=None), "trials")
     jax.tree.map(np.testing.assert_array_equal, *gradients)
 
 

@@ -3,6 +3,7 @@
 import warnings
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -22,18 +23,19 @@ def check_trials(model: Any, trials: Any, what: str = "trials") -> None:
             f"{what} must be SpikeTrials, as of SpikeTrials.from_spikes(spikes), got {type(trials).__name__}"
         )
     targets, inputs = np.asarray(trials.targets), np.asarray(trials.inputs)
+    counts = np.ones(targets.shape, bool) if trials.mask is None else np.broadcast_to(trials.mask, targets.shape) > 0
     bad, expected = model.observation.invalid(targets)
+    bad &= counts
     if bad.any():
         index = _first(bad)
         raise ValueError(f"expected {what}.targets of {expected}; got {targets[index]} at index {index}")
-    if not np.isfinite(inputs).all():
-        index = _first(~np.isfinite(inputs))
-        raise ValueError(f"expected finite {what}.inputs, got {inputs[index]} at index {index}")
+    _check_finite(f"{what}.inputs", inputs)
     if trials.labels is not None and model.num_classes:
         _check_range("labels", trials.labels, 0, model.num_classes - 1)
     if trials.lengths is not None:
         _check_range("lengths", trials.lengths, model.encoder.start + 2, inputs.shape[1])
-    if (silent := silent_neurons(targets)).size:
+    silent = np.intersect1d(silent_neurons(targets), np.flatnonzero(counts.any(axis=(0, 1))))
+    if silent.size:
         warnings.warn(
             f"neurons {silent.tolist()} of {what}.targets are silent: they are trained and scored with the others, at "
             "rates near 0",
@@ -42,7 +44,7 @@ def check_trials(model: Any, trials: Any, what: str = "trials") -> None:
 
 
 def check_inputs(model: Any, spikes: Any, external_inputs: Any, labels: Any) -> None:
-    """Raises ValueError unless the shapes of what a model reads fit it."""
+    """Raises ValueError unless the shapes of what a model reads fit it, and its values, where they are known, are finite."""
     shape = jnp.shape(spikes)
     if len(shape) != 3 or 0 in shape or shape[2] != model.inputs_size:
         raise ValueError(
@@ -52,6 +54,8 @@ def check_inputs(model: Any, spikes: Any, external_inputs: Any, labels: Any) -> 
         raise ValueError(f"trials of one bin have no dynamics: expected 2 bins or more, got shape {shape}")
     if model.encoder.start >= shape[1]:
         raise ValueError(f"initial_bins is {model.encoder.start}, but the trials have only {shape[1]} bins")
+    if not isinstance(spikes, jax.core.Tracer):
+        _check_finite("spikes", np.asarray(spikes))
     check_known_inputs(model, external_inputs, labels, shape[0], shape[1] + model.num_forward_bins)
 
 
@@ -78,6 +82,12 @@ def _check_range(name: str, values: Any, low: int, high: int) -> None:
     if wrong.any():
         index = int(np.argmax(wrong))
         raise ValueError(f"{name} must lie in {low} … {high}, got {values[index]} at trial {index}")
+
+
+def _check_finite(name: str, values: np.ndarray) -> None:
+    if not np.isfinite(values).all():
+        index = _first(~np.isfinite(values))
+        raise ValueError(f"expected finite {name}, got {values[index]} at index {index}")
 
 
 def _first(where: np.ndarray) -> tuple[int, ...]:

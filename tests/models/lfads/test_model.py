@@ -336,6 +336,7 @@ def test_prior_samples(variables):
             r"expected spikes \[trials, time, 5 neurons that are read\], got shape \(6, 7, 3\)",
         ),
         (MODEL, (SPIKES[:, :1],), "one bin have no dynamics"),
+        (MODEL, (np.where(SPIKES > 3, np.nan, SPIKES),), r"expected finite spikes, got nan at index \("),
         (MODEL, (SPIKES, np.zeros((B, T, 2))), "the model has none"),
         (VARIANTS["external"], (SPIKES,), r"expected external_inputs \(6, 7, 2\).*got none"),
         (VARIANTS["forward"], (SPIKES, np.zeros((B, T, 2))), r"\(6, 10, 2\).*3 forward bins included.*\(6, 7, 2\)"),
@@ -346,7 +347,7 @@ def test_prior_samples(variables):
 )
 def test_bad_input(model, args, message):
     with pytest.raises(ValueError, match=message):
-        jax.eval_shape(model.init, RNGS, *args)
+        jax.eval_shape(lambda: model.init(RNGS, *args))
 
 
 @pytest.mark.parametrize(
