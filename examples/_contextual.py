@@ -1,4 +1,4 @@
-"""The contextual integrator behind examples/lfads_contextual.py: its spikes, and how groups of trials are scored and drawn."""
+"""The contextual integrator behind examples/lfads_contextual.py: its spikes, and scores and figures of contexts found."""
 
 import os
 from collections.abc import Mapping
@@ -10,10 +10,11 @@ if TYPE_CHECKING:
 
 LEAD_IN = 8  # steps that the network runs before the first bin, so that trials start from different integrals
 COLORS = ("#0072B2", "#E69F00")
+UNUSED = 0.05  # weight, or share of trials, below which a component of a mixture counts as unused
 NOISE_STD, BIAS = 0.1, 0.04  # four times those of the tutorials: at these, single spikes say little about the inputs
 
 
-def write_data(path: str | os.PathLike, key: Any, num_trials: int, num_steps: int, num_units: int) -> None:
+def write_data(path: str | os.PathLike, key: Any, num_trials: int, num_steps: int, num_units: int = 64) -> None:
     """Trains a vanilla RNN on `ContextualIntegration` for `num_steps` steps and writes spikes of its units on fresh trials
     in the layout "simulation", of every ten trials eight to train, one to validate, one to test on.
 
@@ -95,14 +96,14 @@ def kmeans_scores(codes: "np.ndarray", context: "np.ndarray", seed: int) -> dict
 
 def mixture_scores(name: str, responsibilities: "np.ndarray", context: "np.ndarray") -> dict[str, float]:
     """`agreement` of the context [trials] with the most probable component of each trial, mutual information, and how many
-    components are the most probable one of 1 % of the trials or more; of probabilities [trials, K]."""
+    components are the most probable one of 5 % of the trials or more; of probabilities [trials, K]."""
     import numpy as np
 
     groups = responsibilities.argmax(axis=1)
     return {
         f"{name}_accuracy": agreement(groups, context),
         f"{name}_information_bits": information_bits(responsibilities, context),
-        f"{name}_components_used": (np.bincount(groups) >= 0.01 * len(groups)).sum(),
+        f"{name}_components_used": (np.bincount(groups) >= UNUSED * len(groups)).sum(),
     }
 
 
@@ -132,7 +133,7 @@ def plot_codes(
     codes: Mapping[str, "np.ndarray"], priors: Mapping[str, Mapping[str, "np.ndarray"]], context: "np.ndarray"
 ) -> "Figure":
     """Means of the latent code of each trial in their first two principal components, a panel a model, with the ellipses of
-    two standard deviations of the prior's components; dotted where a mixture gives one less than 1 %.
+    two standard deviations of the prior's components; dotted, and perhaps outside, where a mixture hardly uses one.
 
     Args:
         codes: model → [trials, C].
@@ -156,7 +157,9 @@ def plot_codes(
         weights = softmax(priors[name]["logits"]) if "logits" in priors[name] else np.ones(len(means))
         for mean, variance, weight in zip(pca.transform(means), np.exp(variances), weights, strict=True):
             root = np.linalg.cholesky((pca.components * variance) @ pca.components.T)
-            panel.plot(*(mean[:, None] + root @ circle), color="black", lw=1.2, ls="-" if weight >= 0.01 else ":")
+            used = weight >= UNUSED  # the others may lie far away
+            style = {"color": "black", "lw": 1.2, "ls": "-" if used else ":", "scalex": used, "scaley": used}
+            panel.plot(*(mean[:, None] + root @ circle), **style)
         panel.set(title=name, xlabel="PC 1 of the code", ylabel="PC 2 of the code")
     dots = [Line2D([], [], color=color, marker="o", ls="none", label=f"context {i}") for i, color in enumerate(COLORS)]
     dots.append(Line2D([], [], color="black", label="prior, 2 std"))

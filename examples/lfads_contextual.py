@@ -1,9 +1,8 @@
 """LFADS finds the contexts of a contextual integrator without labels, and uses them where they are given.
 
 Spikes come from a vanilla RNN that integrates the one of two noise inputs that the context names. LFADS is trained on them
-with three priors of its latent code (of the initial condition and of a static inferred bias): one Gaussian, a mixture of
-Gaussians, whose components become the contexts, and a Gaussian a class, where the context is told. A second mixture has
-more components than there are contexts.
+with different priors of its latent code (of the initial condition and of a static inferred bias): one Gaussian; mixtures
+of two and of four, whose components become the contexts; and a Gaussian for each context, where it is told.
 """
 
 import dataclasses
@@ -30,22 +29,14 @@ class Settings:
     """Training steps of each LFADS."""
     integrator_steps: int = 1_500
     """Training steps of the integrator."""
-    integrator_size: int = 64
-    """Units of the integrator, all of them recorded."""
     learning_rate: float = 4e-3
     """Peak of the cosine schedule."""
-    batch_size: int = 128
-    """Trials in a batch."""
-    kl_ramp: int = 300
-    """Steps in which the weight of the divergences rises from 0 to 1."""
     hidden_size: int = 48
     """Units of each direction of the encoder, of the controller and of the generator."""
     code_size: int = 8
     """Dimensions of the code of the initial condition."""
     bias_size: int = 4
     """Dimensions of the static inferred bias."""
-    num_factors: int = 16
-    """Factors."""
     num_samples: int = 20
     """Samples of the posterior for the bounds."""
     seed: int = 0
@@ -70,7 +61,7 @@ def main(settings: Settings) -> dict[str, float]:
     from ctd_models.training import elbo
 
     if settings.quick:
-        short = {"num_trials": 1_500, "num_steps": 200, "integrator_steps": 400, "kl_ramp": 100, "num_samples": 5}
+        short = {"num_trials": 1_500, "num_steps": 200, "integrator_steps": 400, "num_samples": 5}
         settings = dataclasses.replace(settings, **short)
     common.remember(settings)
     data_key, train_key, bound_key = jax.random.split(jax.random.key(settings.seed), 3)
@@ -78,30 +69,29 @@ def main(settings: Settings) -> dict[str, float]:
     # Data
     path = settings.out / "contextual.h5"
     if not path.exists():
-        contextual.write_data(path, data_key, settings.num_trials, settings.integrator_steps, settings.integrator_size)
+        contextual.write_data(path, data_key, settings.num_trials, settings.integrator_steps)
     dataset = load_spike_trials(path, labels=True)
     context, rates, inputs = dataset.conditions["test"], dataset.rates["test"], dataset.behavior["test"]["inputs"]
     varying = np.ptp(rates, axis=(0, 1)) > 0  # no R² where a rate is constant
     with h5py.File(path) as file:
         results = {"num_trials": len(context), "integrator_error": float(file.attrs["network_error"])}
 
-    inferred, priors, responsibilities = {}, {}, {}
+    codes, priors, responsibilities = {}, {}, {}
     for name in settings.priors:
-        # Train; only the class-conditional model sees the contexts
-        untold = {
-            part: trials if name == "class" else trials._replace(labels=None) for part, trials in dataset.parts.items()
-        }
-        loss = elbo(build(settings, name), kl_weight=optax.linear_schedule(0.0, 1.0, settings.kl_ramp))
-        options = {"learning_rate": settings.learning_rate, "batch_size": settings.batch_size}
-        steps, folder = settings.num_steps, settings.out / name
-        result = lfads.train(
-            loss, untold["train"], untold["validation"], steps, train_key, folder / "checkpoints", **options
-        )
+        # Train; only the class-conditional model is told the contexts
+        parts = dataset.parts
+        if name != "class":
+            parts = {part: trials._replace(labels=None) for part, trials in parts.items()}
+        model = build(settings, name, rates.shape[2])
+        loss = elbo(model, kl_weight=optax.linear_schedule(0.0, 1.0, settings.num_steps // 4))
+        data, folder = (parts["train"], parts["validation"]), settings.out / name
+        options = {"learning_rate": settings.learning_rate, "batch_size": 128}
+        result = lfads.train(loss, *data, settings.num_steps, train_key, folder / "checkpoints", **options)
 
         # Load, infer, and compare with the truth
         model, variables = load_checkpoint(folder / "checkpoints", "best")
-        trials, indices = untold["test"], dataset.trial_indices["test"]
-        inferred[name] = mean = infer(model, variables, trials, progress=False)
+        trials, indices = parts["test"], dataset.trial_indices["test"]
+        mean = infer(model, variables, trials, progress=False)
         lfads.write_posterior(folder / "posterior.h5", model, variables, trials, indices)
         bounds = lfads.bounds(model, variables, trials, bound_key, settings.num_samples)
         scores = {"rate_r2": rate_r2(rates[..., varying], mean.rates[..., varying])}
@@ -112,46 +102,33 @@ def main(settings: Settings) -> dict[str, float]:
         draw(folder, dataset.bin_width_s, result.history, trials, rates, inputs, context, mean)
 
         # Which component does each trial belong to, and is it its context?
-        priors[name] = variables["params"]["generator"]["prior"]
+        codes[name], priors[name] = mean.code_means, variables["params"]["generator"]["prior"]
         if name == "gaussian":
             results |= contextual.kmeans_scores(mean.code_means, context, settings.seed)
         elif name != "class":
             prior = model.generator.prior.bind({"params": priors[name]})
             responsibilities[name] = np.asarray(prior.responsibilities(mean.code_means))
             results |= contextual.mixture_scores(name, responsibilities[name], context)
-    codes = {name: mean.code_means for name, mean in inferred.items()}
     common.save_figure(contextual.plot_codes(codes, priors, context), settings.out, "code")
     if responsibilities:
-        common.save_figure(
-            contextual.plot_responsibilities(responsibilities, context), settings.out, "responsibilities"
-        )
+        figure = contextual.plot_responsibilities(responsibilities, context)
+        common.save_figure(figure, settings.out, "responsibilities")
     common.write_results(settings.out, results)
     return results
 
 
-def build(settings: Settings, name: str):
+def build(settings: Settings, name: str, num_units: int):
     """The LFADS with the prior of that name."""
     from ctd_models import LFADS
-    from ctd_models.models.lfads import (
-        AutoregressivePrior,
-        ClassConditional,
-        Controller,
-        Encoder,
-        Gaussian,
-        Generator,
-        Mixture,
-    )
+    from ctd_models.models import lfads
 
-    priors = {"gaussian": Gaussian(), "mixture": Mixture(2), "mixture4": Mixture(4), "class": ClassConditional(2)}
-    of_inputs = ClassConditional(2) if name == "class" else AutoregressivePrior(tau=1.0, noise_variance=0.1)
+    classes = 2 if name == "class" else 0
+    of_code = {"mixture": lfads.Mixture(2), "mixture4": lfads.Mixture(4), "class": lfads.ClassConditional(2)}
+    of_inputs = lfads.ClassConditional(2) if classes else lfads.AutoregressivePrior(tau=1.0, noise_variance=0.1)
     size, sizes = settings.hidden_size, {"code_size": settings.code_size, "bias_size": settings.bias_size}
-    return LFADS(
-        num_neurons=settings.integrator_size,
-        encoder=Encoder(size),
-        generator=Generator(size, settings.num_factors, priors[name], **sizes),
-        controller=Controller(size, 2, of_inputs),
-        num_classes=2 if name == "class" else 0,
-    )
+    generator = lfads.Generator(size, 16, of_code.get(name, lfads.Gaussian()), **sizes)
+    controller = lfads.Controller(size, 2, of_inputs)
+    return LFADS(num_units, lfads.Encoder(size), generator, controller, num_classes=classes)
 
 
 def draw(out, dt, history, trials, rates, inputs, context, mean) -> None:
@@ -165,8 +142,8 @@ def draw(out, dt, history, trials, rates, inputs, context, mean) -> None:
     common.save_figure(plot_inferred_rates(trials.targets[0], mean.rates[0], rates[0], bin_width_s=dt), out, "rates")
     common.save_figure(plot_factors(mean.factors, context, label="context"), out, "factors")
     relevant = np.take_along_axis(inputs, context[:, None, None], axis=2)
-    figure = plot_inferred_inputs(mean.inferred_input_means, relevant, bin_width_s=dt, stds=mean.inferred_input_stds)
-    common.save_figure(figure, out, "inputs")
+    shown = {"bin_width_s": dt, "stds": mean.inferred_input_stds}
+    common.save_figure(plot_inferred_inputs(mean.inferred_input_means, relevant, **shown), out, "inputs")
 
 
 if __name__ == "__main__":

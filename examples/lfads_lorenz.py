@@ -17,7 +17,7 @@ class Settings:
     chaotic_g1p5.h5. None: new spikes of the Lorenz system, a tenth of them for validation and a tenth to report on."""
     out: Path = Path("results/lfads_lorenz")
     """Folder for results, figures, data, posteriors and checkpoints; a run that was interrupted continues."""
-    num_steps: int = 7_000
+    num_steps: int = 9_000
     """Training steps."""
     learning_rate: float = 5e-3
     """Peak of the cosine schedule."""

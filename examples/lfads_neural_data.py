@@ -22,7 +22,7 @@ class Settings:
     """Width of a bin [s], where the file does not tell."""
     hidden_size: int = 64
     """Units of the generator, the controller and each direction of the encoder."""
-    num_factors: int = 40
+    num_factors: int = 64
     """Factors."""
     num_inputs: int = 4
     """Inferred inputs."""

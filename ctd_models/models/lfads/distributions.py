@@ -44,10 +44,13 @@ class PosteriorHead(nn.Module):
     """Dimensions D."""
     min_variance: float = 0.0
     """Added to the variance exp(log variance)."""
+    initial_std: float = 0.1
+    """Typical standard deviation before training. Where it is large, what reads the samples first learns to ignore them."""
 
     @nn.compact
     def __call__(self, features: Float[Any, "*batch H"]) -> DiagonalGaussian:
-        both = nn.Dense(2 * self.size, kernel_init=ScaledNormal(1.0))(features)
+        bias = jnp.repeat(jnp.asarray([0.0, 2 * np.log(self.initial_std)]), self.size)
+        both = nn.Dense(2 * self.size, kernel_init=ScaledNormal(1.0), bias_init=lambda *_: bias)(features)
         mean, log_variance = jnp.split(both, 2, axis=-1)
         if self.min_variance == 0:
             return DiagonalGaussian(mean, jnp.exp(0.5 * log_variance))
