@@ -38,7 +38,7 @@ product_of_data.defvjp(
 
 
 def lfads_products(params: Mapping[str, Any], spikes: Any, num_steps: int, stand_in: Any) -> Any:
-    """A number that depends on all forward products of `LFADS` with a pair of encoders of its own for the controller.
+    """The forward products of `LFADS` with a pair of encoders of its own for the controller: the read-out [T' B, N'].
 
     Backward, each product of the numbers 1 to 22 becomes two, but one where its left side is spikes.
 
@@ -97,7 +97,13 @@ def lfads_products(params: Mapping[str, Any], spikes: Any, num_steps: int, stand
     _, factors = jax.lax.scan(step, (g, c, factors), reads)
     factors = factors.reshape(-1, factors.shape[-1])
     kept = jnp.broadcast_to(stand_in[0, : factors.shape[-1]], factors.shape)
-    return product(factors, params["read_out"]["kernel"], kept).sum()  # 22. [T' B, F] · [F, N']
+    return product(factors, params["read_out"]["kernel"], kept)  # 22. [T' B, F] · [F, N']
+
+
+def one_step(weights: Any, spikes: Any, num_steps: int, stand_in: Any) -> Any:
+    """The weights after one step, which goes back from what it read out: so no forward product can be left out."""
+    out, pull = jax.vjp(lambda weights: lfads_products(weights, spikes, num_steps, stand_in), weights)
+    return jax.tree.map(lambda w, g: w - RATE * g, weights, pull(out)[0])
 
 
 def floor(params: Any, spikes: Any, num_steps: int, steps: int) -> Callable[[], Any]:
@@ -124,8 +130,7 @@ def floor(params: Any, spikes: Any, num_steps: int, steps: int) -> Callable[[], 
     def run(weights, spikes, stand_in, n):
         def body(carry):
             i, weights = carry
-            gradient = jax.grad(lfads_products)(weights, spikes, num_steps, stand_in)
-            return i + 1, jax.tree.map(lambda w, g: w - RATE * g, weights, gradient)
+            return i + 1, one_step(weights, spikes, num_steps, stand_in)
 
         return jax.lax.while_loop(lambda carry: carry[0] < n, body, (0, weights))
 

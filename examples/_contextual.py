@@ -162,8 +162,10 @@ def plot_codes(
             panel.plot(*(mean[:, None] + root @ circle), **style)
         panel.set(title=name, xlabel="PC 1 of the code", ylabel="PC 2 of the code")
     dots = [Line2D([], [], color=color, marker="o", ls="none", label=f"context {i}") for i, color in enumerate(COLORS)]
-    dots.append(Line2D([], [], color="black", label="prior, 2 std"))
-    figure.legend(handles=dots, frameon=False, ncols=3, loc="outside lower center")
+    dots.append(Line2D([], [], color="black", label="component of the prior, 2 std"))
+    if any("logits" in prior for prior in priors.values()):
+        dots.append(Line2D([], [], color="black", ls=":", label=f"weight < {UNUSED:g}"))
+    figure.legend(handles=dots, frameon=False, ncols=4, loc="outside lower center")
     return figure
 
 
@@ -178,7 +180,8 @@ def plot_responsibilities(responsibilities: Mapping[str, "np.ndarray"], context:
     order, border = np.argsort(context, kind="stable"), (context == 0).sum()
     for panel, (name, values) in zip(axes[:, 0], responsibilities.items(), strict=True):
         extent = (0, len(order), values.shape[1] - 0.5, -0.5)
-        image = panel.imshow(values[order].T, aspect="auto", cmap="Greys", vmin=0, vmax=1, extent=extent)
+        style = {"aspect": "auto", "interpolation": "nearest", "cmap": "Greys", "vmin": 0, "vmax": 1}
+        image = panel.imshow(values[order].T, extent=extent, **style)
         panel.axvline(border, color="#E8380D", lw=1.5)
         panel.set(title=name, ylabel="component", yticks=range(values.shape[1]))
     panel.set_xlabel("held-out trial, sorted by context: 0 left of the line, 1 right of it")

@@ -23,7 +23,7 @@ def train(
     clip: float = 10.0,
     num_validations: int = 50,
 ) -> "FitResult":
-    """Trains `loss.model` by Adam, whose learning rate falls to 0 along a cosine, with clipped gradients.
+    """Trains `loss.model` by Adam with clipped gradients; its learning rate rises for 100 steps and falls along a cosine.
 
     The best checkpoint is that of the smallest validation loss, smoothed over about three validations; a run that was
     interrupted continues.
@@ -32,7 +32,7 @@ def train(
 
     from ctd_models import Trainer
 
-    schedule = optax.cosine_decay_schedule(learning_rate, num_steps)
+    schedule = optax.warmup_cosine_decay_schedule(0.0, learning_rate, min(100, num_steps // 10), num_steps)
     optimizer = optax.chain(optax.clip_by_global_norm(clip), optax.adam(schedule))
     interval = max(1, num_steps // num_validations)
     every = {"validate_every": interval, "checkpoint_every": 5 * interval}

@@ -16,11 +16,8 @@ import tyro
 class Settings:
     out: Path = Path("results/lfads_contextual")
     """Folder for results, figures, data, posteriors and checkpoints; a run that was interrupted continues."""
-    priors: tuple[Literal["gaussian", "mixture", "mixture4", "class"], ...] = (
-        "gaussian",
-        "mixture",
-        "mixture4",
-        "class",
+    priors: list[Literal["gaussian", "mixture", "class", "mixture4"]] = dataclasses.field(
+        default_factory=lambda: ["gaussian", "mixture", "class", "mixture4"]
     )
     """Priors to train with: one Gaussian, mixtures of two and of four, a Gaussian for each context."""
     num_trials: int = 5_000
@@ -42,7 +39,7 @@ class Settings:
     seed: int = 0
     """Seed of everything random."""
     quick: bool = False
-    """A short run of the same code: fewer steps, trials and samples."""
+    """A short run of the same code: fewer steps, trials and samples, and the first three priors only."""
 
 
 def main(settings: Settings) -> dict[str, float]:
@@ -61,8 +58,8 @@ def main(settings: Settings) -> dict[str, float]:
     from ctd_models.training import elbo
 
     if settings.quick:
-        short = {"num_trials": 1_500, "num_steps": 200, "integrator_steps": 400, "num_samples": 5}
-        settings = dataclasses.replace(settings, **short)
+        short = {"num_trials": 1_500, "num_steps": 150, "integrator_steps": 400, "num_samples": 5}
+        settings = dataclasses.replace(settings, **short, priors=settings.priors[:3])
     common.remember(settings)
     data_key, train_key, bound_key = jax.random.split(jax.random.key(settings.seed), 3)
 

@@ -19,7 +19,7 @@ class Settings:
     """Folder for results, figures, the posterior and checkpoints; a run that was interrupted continues."""
     num_steps: int = 5_000
     """Training steps."""
-    learning_rate: float = 4e-3
+    learning_rate: float = 8e-3
     """Peak of the cosine schedule."""
     batch_size: int = 128
     """Trials in a batch."""
