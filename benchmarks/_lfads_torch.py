@@ -1,6 +1,7 @@
 """LFADS in plain PyTorch, with the layers, states and distributions that lfads-torch has (separate encoders, controller).
 
-lfads-torch: Sedler & Pandarinath (2023, arXiv:2309.01230). Left out are its loggers, metrics and data loaders. Its
+lfads-torch: Sedler & Pandarinath (2023, arXiv:2309.01230). Left out are its loggers, metrics, data loaders and frozen
+biases of zero. Its
 divergence of the inferred inputs is the difference of log densities at a new sample of their posterior.
 """
 
@@ -9,7 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 from torch.distributions import Independent, Normal, kl_divergence
-from torch.nn import functional
+from torch.nn.functional import linear, normalize, pad, poisson_nll_loss
 
 CLIP = 5.0
 MIN_CODE_VARIANCE = 1e-4
@@ -23,16 +24,14 @@ class GRUCell(nn.Module):
         self.input_weight = nn.Parameter(torch.randn(3 * size, inputs) / inputs**0.5)
         self.recurrent_weight = nn.Parameter(torch.randn(3 * size, size) / size**0.5)
         self.bias = nn.Parameter(torch.cat([torch.ones(2 * size), torch.zeros(size)]))
-        self.recurrent_bias = nn.Parameter(torch.zeros(3 * size), requires_grad=False)
 
     def forward(self, x, h):
         size = h.shape[1]
-        x_reset, x_update, x_candidate = (x @ self.input_weight.T + self.bias).chunk(3, dim=1)
-        gates_weight, candidate_weight = self.recurrent_weight.split([2 * size, size])
-        gates_bias, candidate_bias = self.recurrent_bias.split([2 * size, size])
-        h_reset, h_update = (h @ gates_weight.T + gates_bias).chunk(2, dim=1)
+        x_reset, x_update, x_new = (x @ self.input_weight.T + self.bias).chunk(3, dim=1)
+        gates, new = self.recurrent_weight.split([2 * size, size])
+        h_reset, h_update = (h @ gates.T).chunk(2, dim=1)
         reset, update = torch.sigmoid(x_reset + h_reset), torch.sigmoid(x_update + h_update)
-        candidate = torch.tanh(x_candidate + (reset * h) @ candidate_weight.T + candidate_bias)
+        candidate = torch.tanh(x_new + (reset * h) @ new.T)
         return torch.clamp(update * h + (1 - update) * candidate, -CLIP, CLIP)
 
 
@@ -45,24 +44,30 @@ class BidirectionalGRU(nn.Module):
         self.start = nn.Parameter(torch.zeros(2, 1, size))
 
     def forward(self, x):
-        states, ends = [], []
-        for cell, start, reverse in zip(self.cells, self.start, (False, True), strict=True):
-            h, over_time = start.tile(x.shape[0], 1), []
-            for step in (x.flip(1) if reverse else x).transpose(0, 1):
-                h = cell(step, h)
-                over_time.append(h)
-            over_time = torch.stack(over_time, dim=1)
-            states.append(over_time.flip(1) if reverse else over_time)
-            ends.append(h)
-        return torch.cat(states, dim=2), torch.cat(ends, dim=1)
+        forward, end = self.run(0, x)
+        backward, start = self.run(1, x.flip(1))
+        return torch.cat([forward, backward.flip(1)], dim=2), torch.cat([end, start], dim=1)
+
+    def run(self, i, x):
+        h, states = self.start[i].tile(x.shape[0], 1), []
+        for step in x.transpose(0, 1):
+            h = self.cells[i](step, h)
+            states.append(h)
+        return torch.stack(states, dim=1), h
+
+
+def posterior(mean, std, noise, dims=1):
+    """N(mean, std²) and a sample of it."""
+    q = Independent(Normal(mean, std), dims)
+    return q, q.rsample() if noise is None else mean + std * noise
 
 
 class TorchLFADS(nn.Module):
     """The model; `forward` gives its loss, with the true weight of the divergences. Fields of `shape`: see lfads.py."""
 
-    def __init__(self, shape: Any):
+    def __init__(self, s: Any):
         super().__init__()
-        self.shape = s = shape
+        self.shape = s
         self.code_encoder = BidirectionalGRU(s.num_read, s.encoder_size)
         self.controller_encoder = BidirectionalGRU(s.num_read, s.controller_encoder_size)
         self.code_head = nn.Linear(2 * s.encoder_size, 2 * s.generator_size)
@@ -79,56 +84,48 @@ class TorchLFADS(nn.Module):
         self.drop = nn.Dropout(s.dropout)
 
     def factors(self, state):
-        return functional.linear(self.drop(state), functional.normalize(self.factor_map.weight, dim=1))
+        return linear(self.drop(state), normalize(self.factor_map.weight, dim=1))
 
     def forward(self, spikes, targets, noise=None):
-        """Mean over trials of −ELBO; `noise` [B, C], [B, T', U], [B, T', U] for code, inputs and divergence: else drawn."""
+        """Mean over trials of −ELBO; `noise` [B, C], [T', B, U], [B, T', U] of code, inputs and divergence: else drawn."""
         s, batch = self.shape, spikes.shape[0]
-        code_noise, input_noise, divergence_noise = noise or (None, None, None)
-        keep = torch.ones_like(spikes)
+        code_noise, input_noise, divergence_noise = noise or (None, [None] * s.num_steps, None)
         if s.coordinated_dropout:
             keep = torch.bernoulli(torch.full_like(spikes, 1 - s.coordinated_dropout))
             spikes = spikes * keep / (1 - s.coordinated_dropout)
         read = self.drop(spikes)
-        _, summary = self.code_encoder(read)
+        summary = self.code_encoder(read)[1]
         code_mean, log_variance = self.code_head(self.drop(summary)).chunk(2, dim=1)
         code_std = torch.sqrt(log_variance.exp() + MIN_CODE_VARIANCE)
-        posterior = Independent(Normal(code_mean, code_std), 1)
-        code = posterior.rsample() if code_noise is None else code_mean + code_std * code_noise
-        prior_std = torch.full_like(self.code_prior_mean, 0.1**0.5)
-        kl_code = kl_divergence(posterior, Independent(Normal(self.code_prior_mean, prior_std), 1))
+        q, code = posterior(code_mean, code_std, code_noise)
+        kl_code = kl_divergence(q, Independent(Normal(self.code_prior_mean, 0.1**0.5), 1))
 
         features, _ = self.controller_encoder(read)
         forward, backward = features.chunk(2, dim=2)
-        forward = functional.pad(forward, (0, 0, s.lag, 0))[:, : features.shape[1]]
-        backward = functional.pad(backward, (0, 0, 0, s.lag))[:, -features.shape[1] :]
-        features = functional.pad(torch.cat([forward, backward], dim=2), (0, 0, 0, s.num_steps - s.num_time))
+        forward = pad(forward, (0, 0, s.lag, 0))[:, : s.num_time]
+        features = torch.cat([forward, pad(backward, (0, 0, 0, s.lag))[:, s.lag :]], dim=2)
+        features = pad(features, (0, 0, 0, s.num_steps - s.num_time))
 
         g = self.initial_map(self.drop(code))
         none = torch.zeros(batch, s.num_inputs)
         hidden = torch.cat([g, self.controller_start.tile(batch, 1), none, none + 1, none, self.factors(g)], dim=1)
-        sizes = [s.generator_size, s.controller_size, *[s.num_inputs] * 3, s.num_factors]
-        over_time = []
-        for t, step in enumerate(features.transpose(0, 1)):
+        sizes, over_time = [s.generator_size, s.controller_size, *[s.num_inputs] * 3, s.num_factors], []
+        for step, noise_now in zip(features.transpose(0, 1), input_noise, strict=True):
             g, c, _, _, _, factors = hidden.split(sizes, dim=1)
             c = self.controller(self.drop(torch.cat([step, factors], dim=1)), c)
             mean, log_variance = self.input_head(c).chunk(2, dim=1)
             std = torch.sqrt(log_variance.exp())
-            drawn = (
-                Independent(Normal(mean, std), 1).rsample() if input_noise is None else mean + std * input_noise[:, t]
-            )
+            _, drawn = posterior(mean, std, noise_now)
             g = self.generator(drawn, g)
             hidden = torch.cat([g, c, mean, std, drawn, self.factors(g)], dim=1)
             over_time.append(hidden)
         _, _, means, stds, _, factors = torch.stack(over_time, dim=1).split(sizes, dim=2)
-        q = Independent(Normal(means, stds), 2)
-        sample = q.rsample() if divergence_noise is None else means + stds * divergence_noise
+        q, sample = posterior(means, stds, divergence_noise, dims=2)
         kl_inputs = q.log_prob(sample) - self.log_prior(sample)
 
-        nll = functional.poisson_nll_loss(self.read_out(factors), targets, full=True, reduction="none")
+        nll = poisson_nll_loss(self.read_out(factors), targets, full=True, reduction="none")
         if s.coordinated_dropout:
-            extra = (0, targets.shape[2] - spikes.shape[2], 0, targets.shape[1] - spikes.shape[1])
-            counted = functional.pad(1 - keep, extra, value=1.0)
+            counted = pad(1 - keep, (0, s.num_neurons - s.num_read, 0, s.num_steps - s.num_time), value=1.0)
             nll = nll * counted + (nll * (1 - counted)).detach()
         return (nll.sum((1, 2)) + kl_code + kl_inputs).mean()
 
@@ -146,7 +143,7 @@ def trainer(shape: Any, spikes: Any, targets: Any, steps: int, threads: int):
     torch.set_num_threads(threads)
     model = TorchLFADS(shape)
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, weight_decay=0.0)
-    spikes, targets = torch.as_tensor(spikes).float(), torch.as_tensor(targets).float()
+    spikes, targets = torch.as_tensor(spikes), torch.as_tensor(targets)
 
     def train():
         for _ in range(steps):
@@ -154,6 +151,6 @@ def trainer(shape: Any, spikes: Any, targets: Any, steps: int, threads: int):
             loss = model(spikes, targets)
             loss.backward()
             optimizer.step()
-        return float(loss)
+        return loss.item()
 
     return train
