@@ -45,6 +45,7 @@ class Settings:
 def main(settings: Settings) -> dict[str, float]:
     import _common as common
     import _contextual as contextual
+    import _contextual_figures as figures
     import _lfads as lfads
     import h5py
     import jax
@@ -106,9 +107,9 @@ def main(settings: Settings) -> dict[str, float]:
             prior = model.generator.prior.bind({"params": priors[name]})
             responsibilities[name] = np.asarray(prior.responsibilities(mean.code_means))
             results |= contextual.mixture_scores(name, responsibilities[name], context)
-    common.save_figure(contextual.plot_codes(codes, priors, context), settings.out, "code")
+    common.save_figure(figures.plot_codes(codes, priors, context), settings.out, "code")
     if responsibilities:
-        figure = contextual.plot_responsibilities(responsibilities, context)
+        figure = figures.plot_responsibilities(responsibilities, context)
         common.save_figure(figure, settings.out, "responsibilities")
     common.write_results(settings.out, results)
     return results

@@ -152,7 +152,7 @@ def test_motor_cortex_is_decoded_better_than_by_smoothing(data_folder, tmp_path)
 def test_help_explains(tmp_path):
     process = run("--help", cwd=tmp_path)
     assert process.returncode == 0
-    assert "Dropout in all parts of the model for decoding" in process.stdout
+    assert "Dropout in all parts of the models" in process.stdout
 
 
 # How trials of a recording are arranged ------------------------------------------------------------------------------
