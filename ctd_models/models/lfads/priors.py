@@ -129,6 +129,10 @@ class Mixture(Prior):
 
     Jiang et al. (2017, arXiv:1611.05148) train the same prior of a variational auto-encoder. Its divergence is estimated
     from the decoded sample.
+
+    The components begin as overlapping ones, at distances of about one standard deviation whatever the number of
+    dimensions, so that all of them have a share in each code: where they begin far apart, all codes fall to one of them,
+    and the others, whose responsibility is then 0, are never reached by a gradient.
     """
 
     num_components: int
@@ -136,7 +140,7 @@ class Mixture(Prior):
     variance: float = 0.1
     """σ_k² before training."""
     spread: float = 1.0
-    """Standard deviation of the means μ_k before training."""
+    """Root mean square distance of the means μ_k from 0 before training, in standard deviations σ_k."""
 
     def __post_init__(self):
         super().__post_init__()
@@ -146,7 +150,7 @@ class Mixture(Prior):
     @nn.compact
     def _parameters(self, size: int) -> tuple[Any, Any, Any]:
         shape = (self.num_components, size)
-        mean = self.param("mean", nn.initializers.normal(self.spread), shape)
+        mean = self.param("mean", nn.initializers.normal(self.spread * (self.variance / size) ** 0.5), shape)
         logits = self.param("logits", nn.initializers.zeros, (self.num_components,))
         return mean, self.positive("variance", self.variance, shape, True), jax.nn.log_softmax(logits)
 
