@@ -97,7 +97,7 @@ def test_it_leaves_figures_posteriors_fixed_points_and_checkpoints(finished):
             assert file["trial_indices"][:].tolist() == list(range(120))
             assert file["rates"].shape == (120, 18, 25)
             assert file["rates"].attrs["units"] == "spikes/bin"
-            assert file["factors"].shape == (120, 18, 40)
+            assert file["factors"].shape == (120, 18, 64)
     points = FixedPoints.load(out / "fixed_points.h5")
     assert len(points) == json.loads((out / "results.json").read_text())["num_fixed_points"]
     assert points.states.shape[1:] == (32,)
