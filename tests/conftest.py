@@ -11,6 +11,16 @@ import pytest
 jaxtyping.install_import_hook("ctd_models", "beartype.beartype")
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """Programs compiled by an earlier run are read from pytest's cache, also by the processes that tests start."""
+    os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(config.cache.mkdir("jax")))
+    os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
+    os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "-1")
+    for name in ("compilation_cache_dir", "persistent_cache_min_compile_time_secs", "persistent_cache_min_entry_size_bytes"):
+        value = os.environ[f"JAX_{name.upper()}"]
+        jax.config.update(f"jax_{name}", value if name.endswith("dir") else int(value))
+
+
 @pytest.fixture(scope="module", autouse=True)
 def fresh_programs():
     """Lets go of the programs that a module compiled: thousands of them exhaust the memory maps of a process."""
