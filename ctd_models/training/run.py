@@ -77,10 +77,14 @@ class Run:
         """The state before the first step, by one compiled program."""
         fresh = partial(programs.fresh_state, self.trainer.optimizer, names=self.names)
         if self.given is not None:
-            begin = self.trainer.program("begin", ("given", self.names), lambda v, k: fresh(v, key=k))
+            begin = self.trainer.program("begin", ("given", self.names), lambda v, k: fresh(v, key=k), runs_once=True)
             return begin(self.given, self.key)
         static = (self.source.static, self.names, self.impl)
-        begin = self.trainer.program("begin", static, lambda arrays, k: fresh(self._initialize(k, arrays), key=k))
+
+        def initialize(arrays, key):
+            return fresh(self._initialize(key, arrays), key=key)
+
+        begin = self.trainer.program("begin", static, initialize, runs_once=True)
         return begin(self._arrays(), self.key)
 
     def _step(self, make_batch):
@@ -98,11 +102,13 @@ class Run:
         static = (self.source.static, self.names, self.impl)
         if self.source.compiled and self.trainer.loop == "scan":
             step = self._step(self.source.batch)
-            train = self.trainer.program("train", static, programs.many_steps(step, MAX_STEPS_PER_CALL), donate=True)
+            train = self.trainer.program(
+                "train", static, programs.many_steps(step, MAX_STEPS_PER_CALL), donate_argnums=0
+            )
             state, records, taken, finite = train(state, self.source.arrays, np.int32(steps))
             return state, {name: np.asarray(values)[: int(taken)] for name, values in records.items()}, bool(finite)
         make_batch = self.source.batch if self.source.compiled else lambda batch, key, step: batch
-        train = self.trainer.program("train step", static, self._step(make_batch), donate=True)
+        train = self.trainer.program("train step", static, self._step(make_batch), donate_argnums=0)
         rows, first, alive = [], int(state.step), np.bool_(True)
         for i in range(steps):
             arrays = self.source.arrays if self.source.compiled else self.source.next(first + i)

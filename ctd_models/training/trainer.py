@@ -138,12 +138,15 @@ class Trainer:
         if hasattr(self.loss, "check") and is_arrays(data):
             self.loss.check(data, what)
 
-    def program(self, name: str, static: Any, function: Callable[..., Any], donate: bool = False) -> programs.Program:
-        """The compiled program `name`, made once for each `static` description of what it closes over."""
+    def program(self, name: str, static: Any, function: Callable[..., Any], **options: Any) -> programs.Program:
+        """The compiled program `name`, made once for each `static` description of what it closes over.
+
+        `options` are those of `Program`.
+        """
         parts = (self.model, self.loss, self.optimizer, self.init)  # a field may have been set to something else since
         cache_key = (name, static, *map(id, parts))
         if cache_key not in self._programs:
-            self._programs[cache_key] = programs.Program(function, (0,) if donate else ())
+            self._programs[cache_key] = programs.Program(function, **options)
         return self._programs[cache_key]
 
 
