@@ -1,6 +1,6 @@
 """Speed of a training step of LFADS: against lfads-torch's architecture in PyTorch and against the matrix products alone.
 
-At the sizes of the 2019 tutorial and of the Neural Latents Benchmark's MC_Maze (small), on one thread and on two. All
+At the sizes of the 2019 tutorial and of the Neural Latents Benchmark's MC_Maze (small), on one core and on two. All
 variants of one size run in one process in turn; each ratio is the median over rounds of the ratio within a round. A
 fraction of the floor of 1 would be a step that only multiplies. PyTorch is left out where it cannot be imported
 (`pip install torch`). A step is forward, backward and Adam, of Trainer's kind with checks that all is finite.
@@ -56,7 +56,7 @@ class Settings:
     sizes: tuple[Size, ...] = get_args(Size)
     """Sizes to measure."""
     threads: tuple[int, ...] = (1, 2)
-    """Numbers of threads, each in a process of its own."""
+    """Numbers of threads, each in a process of its own that sees so many cores."""
     rounds: int = 7
     """Rounds, in each of which every variant runs once."""
     steps: int = 5
@@ -141,7 +141,14 @@ def child(settings: Settings, what: str, size: str, argument: Any, threads: int)
     command = [sys.executable, __file__, *(f"--{name}={value}" for name, value in given.items())]
     environment = {**os.environ, "OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads), **flags}
     command += ["--quick"] if settings.quick else []
-    return json.loads(subprocess.run(command, env=environment, stdout=subprocess.PIPE, check=True, text=True).stdout)
+    run = partial(subprocess.run, stdout=subprocess.PIPE, check=True, text=True, preexec_fn=partial(pin, threads))
+    return json.loads(run(command, env=environment).stdout)
+
+
+def pin(cores: int) -> None:
+    """Leaves this process only so many cores, where the system can: XLA runs independent operations on all it sees."""
+    if hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:cores])
 
 
 def compared(times: dict[str, dict[str, list[float]]]) -> dict[str, list[float]]:
