@@ -97,7 +97,7 @@ def main(settings: Settings) -> dict[str, float]:
         scores |= {term: bounds[term] for term in ("elbo", "nll", "kl_code", "kl_inputs", "iwae")}
         scores |= common.training_times(result, folder)
         results |= {f"{score}_{name}": value for score, value in scores.items()}
-        draw(folder, dataset.bin_width_s, result.history, trials, rates, inputs, context, mean)
+        draw(folder, dataset.bin_width_s, result, trials, rates, inputs, context, mean)
 
         # Which component does each trial belong to, and is it its context?
         codes[name], priors[name] = mean.code_means, variables["params"]["generator"]["prior"]
@@ -129,14 +129,14 @@ def build(settings: Settings, name: str, num_units: int):
     return LFADS(num_units, lfads.Encoder(size), generator, controller, num_classes=classes)
 
 
-def draw(out, dt, history, trials, rates, inputs, context, mean) -> None:
+def draw(out, dt, result, trials, rates, inputs, context, mean) -> None:
     import _common as common
     import numpy as np
 
     from ctd_models.plots.factors import plot_factors
     from ctd_models.plots.lfads import plot_elbo, plot_inferred_inputs, plot_inferred_rates
 
-    common.save_figure(plot_elbo(history), out, "elbo")
+    common.save_figure(plot_elbo(result.history, best_step=result.best_step), out, "elbo")
     common.save_figure(plot_inferred_rates(trials.targets[0], mean.rates[0], rates[0], bin_width_s=dt), out, "rates")
     common.save_figure(plot_factors(mean.factors, context, label="context"), out, "factors")
     relevant = np.take_along_axis(inputs, context[:, None, None], axis=2)

@@ -113,7 +113,7 @@ def main(settings: Settings) -> dict[str, float]:
     results |= {"num_slow_points": len(slow), "slow_tolerance": slow.tolerance}
     F = step_function(model, variables, part="generator")
     results |= integrator.line_numbers(F, slow, states, silence, factors)
-    draw(settings.out, dt, result.history, trials, rates, inputs, mean, slow, factors)
+    draw(settings.out, dt, result, trials, rates, inputs, mean, slow, factors)
     common.write_results(settings.out, results | times)
     return results
 
@@ -131,13 +131,13 @@ def scores(rates, inputs, posterior) -> dict[str, float]:
     }
 
 
-def draw(out, dt, history, trials, rates, inputs, mean, slow, factors) -> None:
+def draw(out, dt, result, trials, rates, inputs, mean, slow, factors) -> None:
     import _common as common
 
     from ctd_models.plots.factors import plot_generator_points
     from ctd_models.plots.lfads import plot_elbo, plot_inferred_inputs, plot_inferred_rates
 
-    common.save_figure(plot_elbo(history), out, "elbo")
+    common.save_figure(plot_elbo(result.history, best_step=result.best_step), out, "elbo")
     common.save_figure(plot_inferred_rates(trials.targets[0], mean.rates[0], rates[0], bin_width_s=dt), out, "rates")
     figure = plot_inferred_inputs(mean.inferred_inputs, inputs, bin_width_s=dt, stds=mean.inferred_input_stds)
     common.save_figure(figure, out, "inputs")

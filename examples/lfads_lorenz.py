@@ -120,7 +120,7 @@ def main(settings: Settings) -> dict[str, float]:
     print(fixed)
     results |= {"num_fixed_points": len(fixed), "num_stable_fixed_points": fixed.is_stable.sum()}
     factors = lfads.factor_map(model, variables)
-    draw(settings.out, dt, result.history, trials, rates, mean, fixed, factors)
+    draw(settings.out, dt, result, trials, rates, mean, fixed, factors)
     if dataset.latents:
         latents = np.concatenate([dataset.latents[name] for name in inferred])
         recovered = every.factors, latents, seen
@@ -131,13 +131,13 @@ def main(settings: Settings) -> dict[str, float]:
     return results
 
 
-def draw(out, dt, history, trials, rates, mean, fixed, factors) -> None:
+def draw(out, dt, result, trials, rates, mean, fixed, factors) -> None:
     import _common as common
 
     from ctd_models.plots.factors import plot_factors, plot_generator_points
     from ctd_models.plots.lfads import plot_elbo, plot_inferred_rates
 
-    common.save_figure(plot_elbo(history), out, "elbo")
+    common.save_figure(plot_elbo(result.history, best_step=result.best_step), out, "elbo")
     common.save_figure(plot_inferred_rates(trials.targets[0], mean.rates[0], rates[0], bin_width_s=dt), out, "rates")
     common.save_figure(plot_factors(mean.factors), out, "factors")
     if len(fixed):

@@ -119,7 +119,7 @@ def train(data, name, coordinated_dropout, settings):
         start_s=fit.start_s,
     )
     common.save_figure(figure, settings.out, f"{name}_rates")
-    common.save_figure(plot_elbo(result.history), settings.out, f"{name}_elbo")
+    common.save_figure(plot_elbo(result.history, best_step=result.best_step), settings.out, f"{name}_elbo")
     return fit, {"elbo": bound["elbo"], "nll": bound["nll"], **common.training_times(result, out)}
 
 

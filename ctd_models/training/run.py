@@ -172,6 +172,7 @@ class Run:
             train_seconds=self.train_seconds,
             train_steps=step - first_step,
             stopped_early=stopped and step < self.num_steps,
+            best_step=self._best_step(history),
         )
 
     def _advance(self, state, step, history, writer, progress) -> tuple[TrainState, int]:
@@ -239,6 +240,10 @@ class Run:
         values = self._smoothed(history)
         fresh = bool(values) and history.column("validation/step")[-1] == step
         return fresh and values[-1] == min(values)
+
+    def _best_step(self, history: History) -> int | None:
+        values = self._smoothed(history)
+        return int(history.column("validation/step")[int(np.argmin(values))]) if values else None
 
     def _should_stop(self, history: History) -> bool:
         values = self._smoothed(history)

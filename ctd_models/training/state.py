@@ -36,6 +36,8 @@ class FitResult(struct.PyTreeNode):
     """Steps taken by this call: fewer than asked for if it resumed or stopped early."""
     stopped_early: bool = struct.field(pytree_node=False, default=False)
     """Whether validation stopped improving before the last step."""
+    best_step: int | None = struct.field(pytree_node=False, default=None)
+    """The step with the smallest (smoothed) monitored metric, that of the best checkpoint; None: nothing was validated."""
 
     @property
     def variables(self) -> dict[str, Any]:

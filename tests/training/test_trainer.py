@@ -197,6 +197,7 @@ def test_early_stopping_and_the_best_checkpoint(tmp_path, arrays):
     assert int(result.state.step) == 10 * len(values)
     kept = {int(path.name) for path in (tmp_path / "run").iterdir() if path.name.isdigit()}
     assert kept == {10 * (best + 1), int(result.state.step)}
+    assert result.best_step == 10 * (best + 1)
     _, variables = load_checkpoint(tmp_path / "run", "best")
     loss, _ = mean_squared_error(MODEL, l2=1e-4)(variables, worse, {}, 0, False)
     assert float(loss) == pytest.approx(values[best], rel=1e-5)
