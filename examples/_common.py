@@ -106,3 +106,9 @@ def adam(
         warmup = min(200, num_steps // 10)
         optimizer = optax.adam(optax.warmup_cosine_decay_schedule(0.0, learning_rate, warmup, num_steps))
     return optax.chain(optax.clip_by_global_norm(10.0), optimizer)
+
+
+def shortened(settings: Any, **short: Any) -> Any:
+    """The settings of a quick run: those that are left at their defaults are replaced."""
+    defaults = {field.name: field.default for field in dataclasses.fields(settings)}
+    return dataclasses.replace(settings, **{k: v for k, v in short.items() if getattr(settings, k) == defaults[k]})

@@ -1,7 +1,7 @@
 """What the LFADS examples share: how the model is trained, how it is scored, and how its posterior is written."""
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -77,16 +77,6 @@ def write_posterior(
     units = {name: unit for name, unit in POSTERIOR_UNITS.items() if fields is None or name in fields}
     chunks = infer_chunks(model, variables, trials, fields=fields, progress=False)
     return write_chunks(path, chunks, units=units, trial_indices=indices, num_trials=len(indices), progress=False)
-
-
-def factor_map(model: Any, variables: Any) -> Callable[[Any], Any]:
-    """The map from states of the generator [..., N] to factors [..., F], without dropout."""
-    import numpy as np
-
-    from ctd_models.configuration import deterministic
-
-    quiet = deterministic(model)
-    return lambda states: np.asarray(quiet.apply(variables, states, method=lambda m, g: m.generator.factors(g)))
 
 
 def generator_points(

@@ -142,5 +142,5 @@ def plot_points(latents: Any, known: "FixedPoints", mapped: Any, found: "FixedPo
     space.set(xlabel="x (SD)", ylabel="y (SD)", zlabel="z (SD)", title="fixed points among the latents")
     plane.set_title("their eigenvalues, a step of one bin")
     space.legend(frameon=False, fontsize="small", loc="upper left")
-    plane.legend(frameon=False, fontsize="small", loc="center left")
+    plane.legend(frameon=False, fontsize="small", loc="center")
     return figure

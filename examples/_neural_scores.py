@@ -89,11 +89,11 @@ def match_psths(fit: Fit) -> tuple[float, Any, Any] | None:
 
 def fixed_points(fit: Fit, num_candidates: int, seed: int, out: Path) -> dict[str, int]:
     """Fixed points of the generator without input, searched for from states that trials visit; saved, and drawn."""
-    import _lfads as lfads
     import numpy as np
 
     from ctd_models import step_function
     from ctd_models.analysis import find_fixed_points, linearize
+    from ctd_models.models.lfads import factor_map
     from ctd_models.plots.factors import plot_generator_points
 
     states, model = fit.posterior.generator_states, fit.model
@@ -105,7 +105,7 @@ def fixed_points(fit: Fit, num_candidates: int, seed: int, out: Path) -> dict[st
     points.save(out / "fixed_points.h5")
     print(points)
     if len(points):
-        figure = plot_generator_points(points, lfads.factor_map(model, fit.variables), fit.posterior.factors)
+        figure = plot_generator_points(points, factor_map(model, fit.variables), fit.posterior.factors)
         common.save_figure(figure, out, "fixed_points")
     return {"num_fixed_points": len(points), "num_stable_fixed_points": points.is_stable.sum()}
 

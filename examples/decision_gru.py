@@ -51,7 +51,7 @@ def main(settings: Settings) -> dict[str, float]:
     from ctd_models.training.losses import binary_cross_entropy, mean_squared_error
 
     if settings.quick:
-        settings = dataclasses.replace(settings, num_steps=500, num_candidates=200)
+        settings = common.shortened(settings, num_steps=500, num_candidates=200)
     train_key, eval_key = jax.random.split(jax.random.key(settings.seed))
     common.remember(settings)
 

@@ -49,7 +49,7 @@ def main(settings: Settings) -> dict[str, float]:
     from ctd_models.training import mean_squared_error
 
     if settings.quick:
-        settings = dataclasses.replace(settings, num_steps=1_000, num_candidates=200, num_trials=512)
+        settings = common.shortened(settings, num_steps=1_000, num_candidates=200, num_trials=512)
     init_key, train_key, eval_key, data_key = jax.random.split(jax.random.key(settings.seed), 4)
     common.remember(settings)
 

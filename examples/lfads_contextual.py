@@ -60,7 +60,8 @@ def main(settings: Settings) -> dict[str, float]:
 
     if settings.quick:
         short = {"num_trials": 1_500, "num_steps": 150, "integrator_steps": 400, "num_samples": 5}
-        settings = dataclasses.replace(settings, **short, priors=settings.priors[:3])
+        settings = common.shortened(settings, **short)
+        settings = dataclasses.replace(settings, priors=settings.priors[:3])
     common.remember(settings)
     data_key, train_key, bound_key = jax.random.split(jax.random.key(settings.seed), 3)
 

@@ -57,11 +57,11 @@ def main(settings: Settings) -> dict[str, float]:
 
     from ctd_models import LFADS, load_checkpoint, step_function
     from ctd_models.data import load_spike_trials
-    from ctd_models.models.lfads import AutoregressivePrior, Controller, Encoder, Gaussian, Generator, infer
+    from ctd_models.models.lfads import AutoregressivePrior, Controller, Encoder, Gaussian, Generator, factor_map, infer
     from ctd_models.training import elbo
 
     if settings.quick:
-        settings = dataclasses.replace(settings, num_steps=250, num_samples=5, num_candidates=100)
+        settings = common.shortened(settings, num_steps=250, num_samples=5, num_candidates=100)
     try:
         path = common.find_data(settings.data)
     except FileNotFoundError as error:
@@ -88,7 +88,7 @@ def main(settings: Settings) -> dict[str, float]:
         generator=Generator(size, settings.num_factors, Gaussian(variance=0.1), code_size=settings.code_size),
         controller=Controller(size, inputs.shape[2], AutoregressivePrior(tau=1.0, noise_variance=0.1)),
     )
-    loss = elbo(model, kl_weight=optax.linear_schedule(0.0, 1.0, settings.kl_ramp))
+    loss = elbo(model, kl_weight=optax.linear_schedule(0.0, 1.0, min(settings.kl_ramp, settings.num_steps // 2)))
     options = {"learning_rate": settings.learning_rate, "batch_size": settings.batch_size}
     folder = settings.out / "checkpoints"
     result = lfads.train(loss, dataset.train, others, settings.num_steps, train_key, folder, **options)
@@ -104,7 +104,7 @@ def main(settings: Settings) -> dict[str, float]:
     results |= lfads.bounds(model, variables, trials, bound_key, settings.num_samples)
 
     # The generator without input: fixed points, and the line of slow ones
-    states, silence, factors = mean.generator_states, np.zeros(inputs.shape[2]), lfads.factor_map(model, variables)
+    states, silence, factors = mean.generator_states, np.zeros(inputs.shape[2]), factor_map(model, variables)
     search = model, variables, states, silence, dt, settings.num_candidates, settings.seed
     fixed, slow = lfads.generator_points(*search), lfads.generator_points(*search, settings.slowness)
     slow.save(settings.out / "slow_points.h5")

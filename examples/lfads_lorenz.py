@@ -62,11 +62,11 @@ def main(settings: Settings) -> dict[str, float]:
     from ctd_models import LFADS, load_checkpoint
     from ctd_models.analysis import bits_per_spike, cycle_consistency, latent_r2, rate_r2, state_r2
     from ctd_models.data import CoordinatedDropout, load_spike_trials
-    from ctd_models.models.lfads import Encoder, Gaussian, Generator, infer
+    from ctd_models.models.lfads import Encoder, Gaussian, Generator, factor_map, infer
     from ctd_models.training import elbo
 
     if settings.quick:
-        settings = dataclasses.replace(settings, num_steps=200, num_samples=5, num_candidates=100)
+        settings = common.shortened(settings, num_steps=200, num_samples=5, num_candidates=100)
     path = settings.out / "lorenz.h5" if settings.data is None else common.find_data(settings.data)
     common.remember(settings)
     data_key, train_key, sample_key, bound_key = jax.random.split(jax.random.key(settings.seed), 4)
@@ -85,7 +85,7 @@ def main(settings: Settings) -> dict[str, float]:
     generator = Generator(*sizes, prior, code_size=settings.code_size, dropout=settings.dropout)
     encoder = Encoder(settings.encoder_size, dropout=settings.dropout)
     model = LFADS(trials.targets.shape[2], encoder, generator)
-    kl_weight = optax.linear_schedule(0.0, settings.kl_weight, settings.kl_ramp)
+    kl_weight = optax.linear_schedule(0.0, settings.kl_weight, min(settings.kl_ramp, settings.num_steps // 2))
     loss = elbo(model, kl_weight=kl_weight, augmentations=(CoordinatedDropout(settings.coordinated_dropout),))
     options = {name: getattr(settings, name) for name in ("learning_rate", "batch_size", "clip")}
     steps, folder = settings.num_steps, settings.out / "checkpoints"
@@ -119,7 +119,7 @@ def main(settings: Settings) -> dict[str, float]:
     fixed.save(settings.out / "fixed_points.h5")
     print(fixed)
     results |= {"num_fixed_points": len(fixed), "num_stable_fixed_points": fixed.is_stable.sum()}
-    factors = lfads.factor_map(model, variables)
+    factors = factor_map(model, variables)
     draw(settings.out, dt, result, trials, rates, mean, fixed, factors)
     if dataset.latents:
         latents = np.concatenate([dataset.latents[name] for name in inferred])

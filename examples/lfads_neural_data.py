@@ -58,7 +58,7 @@ def main(settings: Settings) -> dict[str, float]:
 
     common.remember(settings)
     if settings.quick:
-        settings = dataclasses.replace(settings, num_steps=60, num_candidates=64)
+        settings = common.shortened(settings, num_steps=60, num_candidates=64)
     data, heldout = neural.load(common.find_data(settings.data), settings.bin_width_s, settings.seed)
     fit, bounds = train(data, "decoding", settings.coordinated_dropout, settings)
     results, scores, decoded = scoring.decode(fit, settings.first_bin)

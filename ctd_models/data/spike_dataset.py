@@ -9,11 +9,12 @@ import numpy as np
 from jaxtyping import Float, Int, Real, Shaped
 
 from ctd_models.data.spike_trials import SpikeTrials
+from ctd_models.data.summaries import summary
 
 PARTS = ("train", "validation", "test")
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, repr=False)
 class SpikeDataset:
     """Trials of one session and what is known about them. What is kept by part has the keys of `parts`."""
 
@@ -52,6 +53,9 @@ class SpikeDataset:
     """Name of a behaviour → its unit, "a.u." where the file does not tell."""
     dropped: Mapping[str, int] = dataclasses.field(default_factory=dict)
     """Reason → number of trials of the file that are in no part; empty: none."""
+
+    def __repr__(self) -> str:
+        return summary(self, (field.name for field in dataclasses.fields(self)))
 
     @property
     def parts(self) -> dict[str, SpikeTrials]:

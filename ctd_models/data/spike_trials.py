@@ -7,6 +7,8 @@ import jax
 import numpy as np
 from jaxtyping import Array, Float, Int, Real
 
+from ctd_models.data.summaries import summary
+
 
 class SpikeTrials(NamedTuple):
     """A batch of trials. What is read and what is to be reconstructed may differ in neurons, in bins and in values."""
@@ -47,7 +49,7 @@ class SpikeTrials(NamedTuple):
             num_forward_bins: last bins of the trial that are only to be predicted (forward prediction).
             external_inputs: known inputs in the same bins.
             labels: class of each trial.
-            lengths: real bins of padded trials.
+            lengths: real bins of padded trials; what the others hold, NaN included, is replaced by 0.
 
         Raises:
             ValueError: shapes do not fit each other; a neuron is named twice, or both held in and held out, or does not
@@ -70,8 +72,14 @@ class SpikeTrials(NamedTuple):
                 raise ValueError(
                     f"spikes have {spikes.shape[0]} trials of {spikes.shape[1]} bins, {name} the shape {value.shape}"
                 )
+        if lengths is not None:
+            padding = np.arange(spikes.shape[1]) >= np.asarray(lengths)[:, None]
+            spikes = np.where(padding[..., None], np.zeros((), spikes.dtype), spikes)
         inputs = spikes[:, : spikes.shape[1] - num_forward_bins, heldin]
         return cls(inputs, spikes[:, :, heldin + heldout], **given)
+
+    def __repr__(self) -> str:
+        return summary(self, self._fields)
 
     def take(self, indices: Any) -> "SpikeTrials":
         """The trials at `indices`, a slice or a mask. A mask of the likelihood that all trials share stays as it is."""

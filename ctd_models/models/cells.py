@@ -1,6 +1,7 @@
 """Recurrent cells: one step of a network, `cell(carry, inputs) -> (carry, output)`, as `flax.linen.RNNCellBase`.
 
-They run under `flax.linen.RNN` and under our `RecurrentNetwork`. States may carry any number of leading batch axes.
+They run under `flax.linen.RNN` and under our `RecurrentNetwork`. States may carry any number of leading batch axes; inputs
+without features ([*batch, 0]) make an autonomous cell, without input weights.
 """
 
 from typing import Any
@@ -33,9 +34,19 @@ class _Cell(nn.RNNCellBase):
                 raise ValueError(f"{type(self).__name__} expected {what} with {expected} features, got {shape[0]}")
         return self.param(name, as_initializer(init), shape)
 
+    def input_drive(self, inputs: Float[Any, "*batch U"]) -> Float[Array, "*batch N"] | float:
+        """x W_in with the matrix `input_kernel`; 0 for inputs without features ([*batch, 0])."""
+        if not inputs.shape[-1]:
+            return 0.0
+        return inputs @ self.kernel("input_kernel", self.input_init, (inputs.shape[-1], self.features))
+
     def activate(self, x: Float[Any, "..."]) -> Float[Array, "..."]:
         """The nonlinearity. Override it to change it."""
         return getattr(nn, self.activation)(x)
+
+    def output(self, carry: Float[Any, "*batch N"]) -> Float[Any, "*batch N"]:
+        """What the cell puts out in a state."""
+        return carry
 
     def __post_init__(self):
         super().__post_init__()
@@ -67,10 +78,10 @@ class VanillaRNNCell(_Cell):
     def __call__(
         self, carry: Float[Any, "*batch N"], inputs: Float[Any, "*batch U"]
     ) -> tuple[Float[Array, "*batch N"], Float[Array, "*batch N"]]:
-        input_kernel = self.kernel("input_kernel", self.input_init, (inputs.shape[-1], self.features))
+        driven = self.input_drive(inputs)
         recurrent_kernel = self.kernel("recurrent_kernel", self.recurrent_init, (carry.shape[-1], self.features))
         bias = self.param("bias", nn.initializers.constant(self.bias_init), (self.features,))
-        carry = self.activate(carry @ recurrent_kernel + inputs @ input_kernel + bias)
+        carry = self.activate(carry @ recurrent_kernel + driven + bias)
         return carry, carry
 
 
@@ -179,13 +190,22 @@ class ContinuousRNNCell(_Cell):
     def __call__(
         self, carry: Float[Any, "*batch N"], inputs: Float[Any, "*batch U"]
     ) -> tuple[Float[Array, "*batch N"], Float[Array, "*batch N"]]:
-        input_kernel = self.kernel("input_kernel", self.input_init, (inputs.shape[-1], self.features))
+        driven = self.input_drive(inputs)
         recurrent_kernel = self.kernel("recurrent_kernel", self.recurrent_init, (carry.shape[-1], self.features))
         bias = self.param("bias", nn.initializers.constant(self.bias_init), (self.features,))
         alpha = self.dt / self.tau
-        drive = self.activate(carry) @ recurrent_kernel + inputs @ input_kernel + bias
+        drive = self.activate(carry) @ recurrent_kernel + driven + bias
         carry = (1 - alpha) * carry + alpha * drive
         if self.noise > 0 and not self.deterministic:
             noise = jax.random.normal(self.make_rng("noise"), carry.shape, carry.dtype)
             carry = carry + (2 * alpha) ** 0.5 * self.noise * noise
-        return carry, self.activate(carry)
+        return carry, self.output(carry)
+
+    def output(self, carry: Float[Any, "*batch N"]) -> Float[Array, "*batch N"]:
+        """The rates φ(x)."""
+        return self.activate(carry)
+
+
+def output_of(cell: nn.RNNCellBase, state: Any) -> Float[Any, "*batch N"]:
+    """What a cell puts out in a state: of cells that do not tell, the state's last leaf, as h of an LSTM."""
+    return cell.output(state) if isinstance(cell, _Cell) else jax.tree.leaves(state)[-1]

@@ -67,4 +67,9 @@ def step_function(
             f"{type(model).__name__} has no method step(state, inputs) -> (state, output): add one, or name the "
             "submodule that has it by part="
         )
+    module = model.bind(variables)
+    for name in path:
+        if not hasattr(module, name):
+            raise AttributeError(f"{type(module).__name__} has no part {name!r}")
+        module = getattr(module, name)
     return jax.tree_util.Partial(_Step(deterministic(model), path), variables, inputs)

@@ -132,7 +132,7 @@ def plot_scores(
         at = (position + 0.22, row.mean())
         axes.annotate(f"{row.mean():.3f}", at, va="center", fontsize="small", color=f"C{position}")
     axes.set_xticks(range(len(scores)), scores)
-    axes.set(xlim=(-0.5, len(scores) - 0.3), ylim=(lowest, None), ylabel=label)
+    axes.set(xlim=(-0.5, len(scores) - 0.3), ylim=(lowest, None), ylabel=f"{label} (bar: mean)")
     return axes
 
 

@@ -103,7 +103,8 @@ def plot_generator_points(
 
     Args:
         points: linearised points of the generator, `step_function(model, variables, part="generator")`.
-        factor_map: function from flat states [n, d] to factors [n, F], or the factors of the points.
+        factor_map: function from states [n, N], in the network's own form, to factors [n, F], such as that of
+            `ctd_models.models.lfads.factor_map(model, variables)`; or the factors of the points.
         factors: of trials, whose trajectories are drawn in grey.
         color: "eigenvalue": by the largest |λ| of a map (Re λ of a flow), about the boundary of stability; "stability": by
             `points.stability`; "class": by `points.classes`.
@@ -126,7 +127,7 @@ def plot_generator_points(
     if color == "class" and points.classes is None:
         raise ValueError('color="class" needs points that are classified')
     factors = None if factors is None else _checked_factors(factors)
-    places = factor_map(points.states) if callable(factor_map) else factor_map
+    places = factor_map(points.unravel(points.states)) if callable(factor_map) else factor_map
     places = _mapped(places, None if factors is None else factors.shape[2], len(points))
     pca = pca or _fitted(places if factors is None else factors)
     figure = figure or plt.figure(figsize=(10, 4.8), layout="constrained")

@@ -1,6 +1,7 @@
 """The loss of LFADS: the negative evidence lower bound, with schedules, penalties and augmentations."""
 
 import dataclasses
+import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -61,7 +62,12 @@ class Elbo:
 
     def _penalty(self, params: Mapping[str, Any]) -> Any:
         flat = traverse_util.flatten_dict(params)
-        recurrent = [(path[0], kernel) for path, kernel in flat.items() if path[-1].endswith("recurrent_kernel")]
+        recurrent = [(path[0], kernel) for path, kernel in flat.items() if _is_recurrent(path)]
+        if missing := sorted({part for part in self.l2 if params.get(part)} - {part for part, _ in recurrent}):
+            raise ValueError(
+                f"l2 names {missing}, but no recurrent matrices are found there: expected parameters that are called "
+                "…recurrent_kernel, or those of Flax's cells"
+            )
         return sum((0.5 * self.l2[part] * jnp.sum(w**2) for part, w in recurrent if part in self.l2), jnp.float32(0))
 
     def init(self, rngs: dict[str, jax.Array], batch: SpikeTrials) -> dict[str, Any]:
@@ -96,9 +102,18 @@ def elbo(
         augmentations: such as `CoordinatedDropout(0.3)`.
 
     Raises:
+        TypeError: the model has no evidence lower bound.
         ValueError: l2 names an unknown part or is negative.
     """
+    if lacking := [name for name in ("bound_terms", "init_from", "check") if not hasattr(model, name)]:
+        raise TypeError(f"elbo trains an LFADS, or a model with {lacking}, got {type(model).__name__}")
     return Elbo(model, kl_weight, input_kl_weight, dict(l2 or {}), l2_weight, tuple(augmentations))
+
+
+def _is_recurrent(path: tuple[str, ...]) -> bool:
+    """Whether a parameter is a recurrent matrix: of our cells, or of Flax's (h, hr, hz, hi …)."""
+    flax = len(path) > 1 and path[-1] == "kernel" and re.fullmatch(r"h[a-z]?", path[-2])
+    return path[-1].endswith("recurrent_kernel") or bool(flax)
 
 
 def _at(weight: Schedule, step: Any) -> Any:

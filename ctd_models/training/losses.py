@@ -80,7 +80,13 @@ def _masked_loss(model: nn.Module, l2: float, name: str, error: Callable[[Any, A
     def loss(variables, batch, rngs, step, training):
         del step
         trials = as_trials(batch)
-        outputs = (model if training else quiet).apply(variables, trials.inputs, rngs=rngs).outputs
+        result = (model if training else quiet).apply(variables, trials.inputs, rngs=rngs)
+        if not hasattr(result, "outputs"):
+            raise TypeError(
+                f"this loss compares .outputs of a network with targets, but {type(model).__name__} puts out "
+                f"{type(result).__name__} (an LFADS is trained by ctd_models.training.elbo)"
+            )
+        outputs = result.outputs
         if outputs.shape != trials.targets.shape:
             raise ValueError(f"targets have shape {trials.targets.shape}, the outputs of the network {outputs.shape}")
         if trials.mask.shape not in (outputs.shape, (*outputs.shape[:-1], 1)):

@@ -1,5 +1,6 @@
 """Every example runs with --quick, leaves what it promises, and answers --help at once."""
 
+import importlib
 import json
 import subprocess
 import sys
@@ -75,3 +76,11 @@ def test_data_set_for_lfads_follows_from_its_initial_states(tmp_path):
     expected = 80 * 0.04 * (data["hiddens"] + 1) / 2
     error = (data["spikes"] - expected).sum(axis=(0, 1)) / np.sqrt(expected.sum(axis=(0, 1)))
     assert np.abs(error).max() < 5
+
+
+def test_a_quick_run_keeps_what_was_asked_for(monkeypatch):
+    monkeypatch.syspath_prepend(EXAMPLES)
+    common = importlib.import_module("_common")
+    lorenz = importlib.import_module("lfads_lorenz")
+    settings = common.shortened(lorenz.Settings(num_samples=7), num_steps=200, num_samples=5)
+    assert (settings.num_steps, settings.num_samples) == (200, 7)

@@ -7,10 +7,10 @@ import optax
 import pytest
 import scipy.stats
 
-from ctd_models import LFADS, Trainer, load_checkpoint
+from ctd_models import LFADS, Trainer, VanillaRNN, load_checkpoint
 from ctd_models.data import CoordinatedDropout, SpikeTrials
 from ctd_models.models.lfads import AutoregressivePrior, Controller, Encoder, Gamma, Gaussian, Generator
-from ctd_models.training import elbo
+from ctd_models.training import elbo, mean_squared_error
 
 KEY = jax.random.key(0)
 RNGS = {name: jax.random.fold_in(KEY, i) for i, name in enumerate(("sample", "dropout", "noise"))}
@@ -150,3 +150,13 @@ def test_bad_losses():
         elbo(MODEL, l2={"cell": 1.0})
     with pytest.raises(ValueError, match="both held in and held out"):
         SpikeTrials.from_spikes(SPIKES, heldin=[0, 1], heldout=[1])
+
+
+def test_models_and_parts_without_what_the_loss_needs_are_refused(variables):
+    with pytest.raises(TypeError, match=r"elbo trains an LFADS, or a model with .*bound_terms.*, got VanillaRNN"):
+        elbo(VanillaRNN(hidden_size=3, output_size=1))
+    with pytest.raises(TypeError, match=r"LFADS puts out Posterior \(an LFADS is trained by"):
+        mean_squared_error(MODEL)(variables, (TRIALS.inputs, TRIALS.targets), RNGS, 0, True)
+    renamed = {**variables["params"], "generator": {"own": variables["params"]["generator"]["rnn"]["gates_bias"]}}
+    with pytest.raises(ValueError, match=r"l2 names \['generator'\], but no recurrent matrices"):
+        elbo(MODEL, l2={"generator": 1.0})._penalty(renamed)

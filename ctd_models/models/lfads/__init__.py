@@ -4,7 +4,7 @@ from ctd_models.models.lfads.controller import Controller
 from ctd_models.models.lfads.distributions import DiagonalGaussian
 from ctd_models.models.lfads.encoder import Encoder, Encoding
 from ctd_models.models.lfads.generator import Generator
-from ctd_models.models.lfads.inference import importance_weighted_bound, infer, infer_chunks
+from ctd_models.models.lfads.inference import factor_map, importance_weighted_bound, infer, infer_chunks
 from ctd_models.models.lfads.model import LFADS
 from ctd_models.models.lfads.observations import Gamma, Normal, Observation, Poisson, ZeroInflatedGamma
 from ctd_models.models.lfads.posterior import UNITS as POSTERIOR_UNITS
@@ -38,6 +38,7 @@ __all__ = [
     "Prior",
     "StudentT",
     "ZeroInflatedGamma",
+    "factor_map",
     "importance_weighted_bound",
     "infer",
     "infer_chunks",

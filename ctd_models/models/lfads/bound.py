@@ -41,7 +41,8 @@ def log_likelihood(model: Any, trials: SpikeTrials, posterior: Posterior) -> Flo
     if targets.shape != posterior.rates.shape:
         raise ValueError(
             f"expected targets [trials, {posterior.rates.shape[1] + start} time bins (forward ones included), "
-            f"{posterior.rates.shape[2]} neurons], got shape {trials.targets.shape}"
+            f"{posterior.rates.shape[2]} neurons], got shape {trials.targets.shape}: bins after those that are read are "
+            "LFADS(num_forward_bins=...)"
         )
     weights = _valid(trials, start)
     if trials.mask is not None:

@@ -30,8 +30,9 @@ def check_trials(model: Any, trials: Any, what: str = "trials") -> None:
         index = _first(bad)
         raise ValueError(f"expected {what}.targets of {expected}; got {targets[index]} at index {index}")
     _check_finite(f"{what}.inputs", inputs)
-    if trials.labels is not None and model.num_classes:
-        _check_range("labels", trials.labels, 0, model.num_classes - 1)
+    _check_labels(model, trials.labels)
+    if model.controller is not None and model.controller.lag >= inputs.shape[1]:
+        raise ValueError(f"the controller's lag is {model.controller.lag}, but {what} have only {inputs.shape[1]} bins")
     if trials.lengths is not None:
         _check_range("lengths", trials.lengths, model.encoder.start + 2, inputs.shape[1])
     silent = np.intersect1d(silent_neurons(targets), np.flatnonzero(counts.any(axis=(0, 1))))
@@ -47,8 +48,10 @@ def check_inputs(model: Any, spikes: Any, external_inputs: Any, labels: Any) -> 
     """Raises ValueError unless the shapes of what a model reads fit it, and its values, where they are known, are finite."""
     shape = jnp.shape(spikes)
     if len(shape) != 3 or 0 in shape or shape[2] != model.inputs_size:
+        fewer = len(shape) == 3 and shape[2] < model.num_neurons
+        hint = f": if the others are held out, set LFADS(num_input_neurons={shape[2]})" if fewer else ""
         raise ValueError(
-            f"expected spikes [trials, time, {model.inputs_size} neurons that are read], got shape {shape}"
+            f"expected spikes [trials, time, {model.inputs_size} neurons that are read], got shape {shape}{hint}"
         )
     if shape[1] < 2:
         raise ValueError(f"trials of one bin have no dynamics: expected 2 bins or more, got shape {shape}")
@@ -71,9 +74,22 @@ def check_known_inputs(model: Any, external_inputs: Any, labels: Any, num_trials
             f"external_inputs of shape {jnp.shape(external_inputs)} are given, but the model has none: set "
             "LFADS(num_external_inputs=...)"
         )
+    if not isinstance(labels, jax.core.Tracer):
+        _check_labels(model, labels)
     if model.num_classes and (labels is None or jnp.shape(labels) != (num_trials,)):
         found = "none" if labels is None else f"shape {jnp.shape(labels)}"
         raise ValueError(f"expected labels ({num_trials},), the class of each trial, got {found}")
+
+
+def _check_labels(model: Any, labels: Any) -> None:
+    """Raises ValueError unless labels are whole numbers that model and priors know."""
+    parts = (model, model.generator.prior, model.controller and model.controller.prior)
+    counts = [count for part in parts if (count := getattr(part, "num_classes", 0))]
+    if labels is None or not counts:
+        return
+    if np.asarray(labels).dtype.kind not in "iu":
+        raise ValueError(f"labels must be whole numbers, the class of each trial, got type {np.asarray(labels).dtype}")
+    _check_range("labels", labels, 0, min(counts) - 1)
 
 
 def _check_range(name: str, values: Any, low: int, high: int) -> None:

@@ -7,8 +7,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from ctd_models.models.cells import GRUCell
 from ctd_models.models.lfads.distributions import DiagonalGaussian, PosteriorHead
+from ctd_models.models.lfads.encoder import learned_state
+from ctd_models.models.lfads.generator import check_cell, own_cell
 from ctd_models.models.lfads.priors import Prior
 
 
@@ -28,7 +29,7 @@ class Controller(nn.Module):
     """Bins by which the encoder's states are delayed: at t, the forward ones of t − lag and the backward ones of t + lag
     are read, so that with 1 the inputs cannot simply copy the spikes of their own bin."""
     cell: nn.RNNCellBase | None = None
-    """Cell with `hidden_size` features and a state that is one array; None: `GRUCell` with an update bias of 1."""
+    """Cell with `hidden_size` features, such as an LSTM's; None: `GRUCell` with an update bias of 1."""
     dropout: float = 0.0
     """Probability that something read is dropped, from the rng stream `dropout`."""
     deterministic: bool = False
@@ -36,23 +37,23 @@ class Controller(nn.Module):
 
     def __post_init__(self):
         super().__post_init__()
+        check_cell(self)
         if self.num_inputs < 1:
             raise ValueError(f"num_inputs must be at least 1, got {self.num_inputs}; without inputs: controller=None")
         if self.lag < 0:
             raise ValueError(f"lag cannot be negative, got {self.lag}")
 
     def setup(self):
-        self.rnn = self.cell or GRUCell(self.hidden_size, update_bias=1.0, clip=5.0)
+        self.rnn = own_cell(self)
         self.head = PosteriorHead(self.num_inputs)
         self.drop = nn.Dropout(self.dropout, deterministic=self.deterministic)
-        zeros = self.rnn.initialize_carry(jax.random.key(0), (1,))
-        self.start = self.param("initial_state", nn.initializers.zeros, zeros.shape)
+        self.start = learned_state(self, "initial_state", self.rnn)
 
-    def initial_state(self, batch_shape: tuple[int, ...] = ()) -> Float[Array, "*batch H"]:
-        """The learned state before the first step."""
-        return jnp.broadcast_to(self.start, (*batch_shape, *self.start.shape))
+    def initial_state(self, batch_shape: tuple[int, ...] = ()) -> Any:
+        """The learned state before the first step [*batch, H]; a pytree where the cell's state is one."""
+        return jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (*batch_shape, *leaf.shape)), self.start)
 
-    def step(self, state: Float[Any, "*batch H"], inputs: Float[Any, "*batch R"]) -> tuple[Any, DiagonalGaussian]:
+    def step(self, state: Any, inputs: Float[Any, "*batch R"]) -> tuple[Any, DiagonalGaussian]:
         """One step, (state, what is read: [encoder's states, factors]) → (next state, posterior of the input)."""
         state, output = self.rnn(state, self.drop(inputs))
         return state, self.head(output)

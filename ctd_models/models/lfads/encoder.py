@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from ctd_models.models.cells import GRUCell
+from ctd_models.models.cells import GRUCell, output_of
 
 
 class Encoding(NamedTuple):
@@ -35,7 +35,7 @@ class Encoder(nn.Module):
     """The latent code is inferred from the first K bins only and the generator begins after them; the controller's pair
     of networks (of `controller_size`, else `hidden_size` units) reads the rest. None: both read the whole trial."""
     cell: nn.RNNCellBase | None = None
-    """Cell to copy for each network, with `features`; None: `GRUCell` with an update bias of 1."""
+    """Cell to copy for each network, with `features`; None: `GRUCell` with an update bias of 1. What it puts out is read."""
     dropout: float = 0.0
     """Probability that an input, or a final state, is dropped, from the rng stream `dropout`."""
     deterministic: bool = False
@@ -73,9 +73,9 @@ class Encoder(nn.Module):
         states, finals = [], []
         for direction in ("forward", "backward"):
             cell = self._cell(size, f"{name}{direction}")
-            zeros = cell.initialize_carry(jax.random.key(0), (inputs.shape[0], inputs.shape[2]))
-            start = self.param(f"{name}{direction}_state", nn.initializers.zeros, zeros.shape[1:])
-            final, over_time = run_cell(cell, zeros + start, inputs, valid, reverse=direction == "backward")
+            start = learned_state(self, f"{name}{direction}_state", cell)
+            start = jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (inputs.shape[0], *leaf.shape)), start)
+            final, over_time = run_cell(cell, start, inputs, valid, reverse=direction == "backward")
             states.append(over_time)
             finals.append(final)
         return jnp.concatenate(states, axis=-1), jnp.concatenate(finals, axis=-1)
@@ -88,18 +88,19 @@ class Encoder(nn.Module):
 
 def run_cell(
     cell: nn.RNNCellBase,
-    carry: Float[Array, "trials H"],
+    carry: Any,
     inputs: Float[Array, "trials time N"],
     valid: Bool[Array, "trials time"] | None,
     reverse: bool,
 ) -> tuple[Any, Any]:
-    """(final state, states in each bin) of a cell over time; bins that are not valid leave the state as it is."""
+    """(final output, outputs in each bin) of a cell over time; bins that are not valid leave its state as it is."""
 
     def step(cell, carry, xs):
         inputs, valid = xs
         new, _ = cell(carry, inputs)
-        carry = new if valid is None else jnp.where(valid[:, None], new, carry)
-        return carry, carry
+        if valid is not None:
+            new = jax.tree.map(lambda new, old: jnp.where(valid[:, None], new, old), new, carry)
+        return new, output_of(cell, new)
 
     rollout = nn.scan(
         step,
@@ -109,4 +110,13 @@ def run_cell(
         out_axes=1,
         reverse=reverse,
     )
-    return rollout(cell, carry, (inputs, valid))
+    final, states = rollout(cell, carry, (inputs, valid))
+    return output_of(cell, final), states
+
+
+def learned_state(module: nn.Module, name: str, cell: nn.RNNCellBase) -> Any:
+    """Parameters `name` of a module, zeros at first, in the form of one state of a cell; several are numbered."""
+    leaves, structure = jax.tree.flatten(jax.eval_shape(lambda: cell.initialize_carry(jax.random.key(0), (1,))))
+    names = [name] if len(leaves) == 1 else [f"{name}_{i}" for i in range(len(leaves))]
+    parameters = [module.param(n, nn.initializers.zeros, leaf.shape) for n, leaf in zip(names, leaves, strict=True)]
+    return jax.tree.unflatten(structure, parameters)

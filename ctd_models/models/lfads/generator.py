@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from ctd_models.models.cells import GRUCell
+from ctd_models.models.cells import ContinuousRNNCell, GRUCell, VanillaRNNCell, output_of
 from ctd_models.models.initializers import ScaledNormal
 from ctd_models.models.lfads.priors import Prior
 
@@ -46,6 +46,7 @@ class Generator(nn.Module):
         for name in ("hidden_size", "num_factors"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        check_cell(self)
         if self.bias_size < 0:
             raise ValueError(f"bias_size cannot be negative, got {self.bias_size}")
 
@@ -55,7 +56,7 @@ class Generator(nn.Module):
         return self.hidden_size if self.code_size is None else self.code_size
 
     def setup(self):
-        self.rnn = self.cell or GRUCell(self.hidden_size, update_bias=1.0, clip=5.0)
+        self.rnn = own_cell(self)
         self.state_shapes = jax.eval_shape(lambda: self.rnn.initialize_carry(jax.random.key(0), (1,)))
         size = sum(np.prod(leaf.shape, dtype=int) for leaf in jax.tree.leaves(self.state_shapes))
         self.initial_map = nn.Dense(size, kernel_init=ScaledNormal(1.0))
@@ -82,12 +83,13 @@ class Generator(nn.Module):
             kernel = kernel / jnp.linalg.norm(kernel, axis=0)
         return self.drop(features) @ kernel
 
-    def initial_factors(self, state: Any) -> Float[Array, "*batch F"]:
-        """Factors before the first step, which the controller reads; of the state's last leaf, as h of an LSTM."""
-        return self.factors(jax.tree.leaves(state)[-1])
+    def state_factors(self, state: Any) -> Float[Array, "*batch F"]:
+        """Factors of a state, by what the cell puts out in it."""
+        return self.factors(output_of(self.rnn, state))
 
     def step(self, state: Any, inputs: Float[Any, "*batch U"] | None = None) -> tuple[Any, Float[Array, "*batch F"]]:
-        """One step, (state, inputs [inferred, external, bias]) → (next state, factors); None: a generator without inputs."""
+        """One step, (state, inputs) → (next state, factors). Inputs [*batch, U]: inferred ones, external ones, the class of
+        the trial (one-hot), the inferred bias, as far as the model has them; None: no inputs, or all of them 0."""
         state, features = self.advance(state, inputs)
         return state, self.factors(features)
 
@@ -95,4 +97,21 @@ class Generator(nn.Module):
         """One step, → (next state, the cell's output, of which `factors` are made)."""
         if inputs is None:
             inputs = jnp.zeros((*jax.tree.leaves(state)[0].shape[:-1], 0))
+        if not inputs.shape[-1] and not isinstance(self.rnn, (GRUCell, VanillaRNNCell, ContinuousRNNCell)):
+            inputs = jnp.zeros((*inputs.shape[:-1], 1))  # Flax's cells need an input: this one is always 0
         return self.rnn(state, inputs)
+
+
+def own_cell(module: Any) -> nn.RNNCellBase:
+    """A copy of the cell that a generator or controller was given, so that no weights are shared; else the default."""
+    return module.cell.clone(parent=None) if module.cell else GRUCell(module.hidden_size, update_bias=1.0, clip=5.0)
+
+
+def check_cell(module: Any) -> None:
+    """Raises ValueError where the cell of a generator or controller has not `hidden_size` features."""
+    features = getattr(module.cell, "features", module.hidden_size)
+    if isinstance(features, int) and features != module.hidden_size:
+        raise ValueError(
+            f"the cell has {features} features, but hidden_size is {module.hidden_size}: give "
+            f"{type(module).__name__}(hidden_size={features}) or another cell"
+        )

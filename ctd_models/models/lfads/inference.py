@@ -1,7 +1,7 @@
 """Inference over whole data sets: posterior means, averages of samples, and the importance-weighted bound, in chunks."""
 
 import functools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, no_type_check
 
 import jax
@@ -110,6 +110,10 @@ def importance_weighted_bound(
 def _in_batches(run, variables, trials: Any, key, batch_size: int, progress) -> Iterator[dict[str, np.ndarray]]:
     """Calls the compiled `run(variables, batch, key)`; the last batch is padded, so that one program does them all."""
     count = len(jax.tree.leaves(trials)[0])
+    if not isinstance(variables, Mapping) or "params" not in variables:
+        raise TypeError("variables must be Flax's whole dictionary, {'params': {...}, ...}")
+    if key is not None and not jnp.issubdtype(jnp.asarray(key).dtype, jax.dtypes.prng_key):
+        raise TypeError(f"key must be one typed key, such as jax.random.key(0), got {key!r}")
     if batch_size < 1:
         raise ValueError(f"batch_size must be at least 1, got {batch_size}")
     batch_size = min(batch_size, count)
@@ -120,6 +124,13 @@ def _in_batches(run, variables, trials: Any, key, batch_size: int, progress) -> 
         batch_key = jax.random.key(0) if key is None else jax.random.fold_in(key, start)  # unused where key is None
         result = jax.device_get(run(variables, batch, batch_key))
         yield {name: values[: count - start] for name, values in result.items()}
+
+
+@no_type_check  # states may be any pytree
+def factor_map(model: LFADS, variables: Mapping[str, Any]) -> Callable[[Any], np.ndarray]:
+    """The function from states of the generator [..., N] (or pytrees, such as an LSTM's) to factors [..., F]."""
+    quiet = deterministic(model)
+    return lambda states: np.asarray(quiet.apply(variables, states, method=lambda m, g: m.generator.state_factors(g)))
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1, 2))

@@ -125,7 +125,7 @@ class LFADS(nn.Module):
             ValueError: a shape does not fit the model.
         """
         evidence = self.encode(spikes, external_inputs, labels, lengths)
-        posterior = self.decode(evidence, *self.noise(evidence, self.make_rng("sample")))
+        posterior = self.decode(evidence, *self.noise(evidence, self._sample_key()))
         if self.is_initializing():
             self.divergences(posterior, labels)  # makes the parameters of the priors
         return posterior
@@ -179,7 +179,7 @@ class LFADS(nn.Module):
 
             return model.apply(variables, method=decode)
 
-        keys = jax.random.split(self.make_rng("sample"), num_samples)
+        keys = jax.random.split(self._sample_key(), num_samples)
         total, _ = jax.lax.scan(
             lambda total, key: (jax.tree.map(jnp.add, total, sample(key)), None), sample(keys[0]), keys[1:]
         )
@@ -240,7 +240,7 @@ class LFADS(nn.Module):
             raise ValueError("a prior of this model is None: there is nothing to draw from")
         shape = (num_trials, num_steps)
         check_known_inputs(self, external_inputs, labels, *shape)
-        code_key, inputs_key = jax.random.split(self.make_rng("sample"))
+        code_key, inputs_key = jax.random.split(self._sample_key())
         size = self.generator.initial_size + self.generator.bias_size
         code = self.generator.prior.draw(code_key, (num_trials, size), labels)
         known = self._known_inputs(external_inputs, labels, *shape)
@@ -249,6 +249,11 @@ class LFADS(nn.Module):
         inputs = self.controller.prior.draw(inputs_key, (*shape, self.controller.num_inputs), labels)
         rollout = self._roll_out(code, jnp.concatenate([inputs, known], axis=-1))
         return self._decoded(code, None, rollout._replace(inputs=inputs))
+
+    def _sample_key(self) -> Any:
+        if not self.has_rng("sample"):
+            raise ValueError('samples are drawn from the rng stream "sample": give rngs={"sample": jax.random.key(0)}')
+        return self.make_rng("sample")
 
     def _roll_out(self, code: Any, inputs: Float[Array, "trials steps E"]) -> "_Rollout":
         """The generator driven by known inputs."""
@@ -275,7 +280,7 @@ class LFADS(nn.Module):
             return (state, controller_state, factors), (state, factors, q, inputs)
 
         controller_state = self.controller.initial_state(noise.shape[:1])
-        carry = (initial, controller_state, self.generator.initial_factors(initial))
+        carry = (initial, controller_state, self.generator.state_factors(initial))
         _, (states, factors, q, inputs) = _scan(step)(self, carry, (evidence.read, evidence.inputs, noise))
         return _Rollout(initial, states, factors, q, inputs)
 

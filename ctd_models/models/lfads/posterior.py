@@ -4,6 +4,8 @@ from typing import Any, NamedTuple
 
 from jaxtyping import Array, Float
 
+from ctd_models.data.summaries import summary
+
 
 class Posterior(NamedTuple):
     """Everything that is inferred about a batch of trials. `None` where the model has no such thing."""
@@ -32,6 +34,9 @@ class Posterior(NamedTuple):
     """The part of the code that is fed to the generator in each step."""
     parameters: Float[Array, "trials time neurons P"]
     """Raw parameters of the observation model."""
+
+    def __repr__(self) -> str:
+        return summary(self, self._fields)
 
 
 UNITS = {"rates": "spikes/bin", "parameters": "raw parameters of the observation model"}

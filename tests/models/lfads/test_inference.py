@@ -12,6 +12,7 @@ from ctd_models.data import SpikeTrials, read_datasets, write_chunks
 from ctd_models.models.lfads import (
     POSTERIOR_UNITS,
     AutoregressivePrior,
+    ClassConditional,
     Controller,
     Encoder,
     Gaussian,
@@ -133,3 +134,28 @@ def test_bad_input(variables):
         infer_chunks(MODEL, variables, TRIALS, fields=("rate",))
     with pytest.raises(ValueError, match="lengths must lie in 2 … 6, got 1 at trial 0"):
         infer(MODEL, variables, TRIALS._replace(lengths=np.ones(10, int)))
+    with pytest.raises(TypeError, match="whole dictionary"):
+        infer(MODEL, variables["params"], TRIALS)
+    with pytest.raises(TypeError, match=r"one typed key, such as jax.random.key\(0\), got 0"):
+        infer(MODEL, variables, TRIALS, num_samples=3, key=0)
+    with pytest.raises(ValueError, match="lag is 6, but trials have only 6 bins"):
+        infer(MODEL.clone(controller=Controller(4, 2, None, lag=6)), variables, TRIALS)
+
+
+@pytest.mark.parametrize(("classes", "known"), [(0, 2), (3, 2), (2, 0)])
+def test_labels_must_be_classes_of_model_and_prior(variables, classes, known):
+    prior = ClassConditional(known) if known else Gaussian()
+    model = MODEL.clone(num_classes=classes, generator=Generator(5, 3, prior, code_size=1))
+    with pytest.raises(ValueError, match="labels must lie in 0 … 1, got 2 at trial 7"):
+        infer(model, variables, TRIALS._replace(labels=np.array([0, 1, 1, 0, 0, 1, 1, 2, 0, 1])))
+    with pytest.raises(ValueError, match=r"labels must be whole numbers.*float64"):
+        infer(model, variables, TRIALS._replace(labels=np.ones(10)))
+    with pytest.raises(ValueError, match="labels must lie in 0 … 1, got -1 at trial 0"):
+        model.apply(variables, 2, 4, None, np.array([-1, 0]), method="sample_prior", rngs={"sample": KEY})
+
+
+def test_posteriors_are_printed_in_a_line(variables):
+    assert repr(infer(MODEL, variables, TRIALS)).startswith(
+        "Posterior(rates=float32[10, 6, 4], factors=float32[10, 6, 3]"
+    )
+    assert repr(TRIALS) == "SpikeTrials(inputs=int64[10, 6, 4], targets=int64[10, 6, 4])"

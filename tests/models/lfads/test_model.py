@@ -333,8 +333,9 @@ def test_prior_samples(variables):
         (
             MODEL,
             (SPIKES[:, :, :3],),
-            r"expected spikes \[trials, time, 5 neurons that are read\], got shape \(6, 7, 3\)",
+            r"expected spikes \[trials, time, 5 neurons that are read\], got shape \(6, 7, 3\): .*num_input_neurons=3",
         ),
+        (MODEL, (np.tile(SPIKES, (1, 1, 2)),), r"5 neurons that are read\], got shape \(6, 7, 10\)\n"),
         (MODEL, (SPIKES[:, :1],), "one bin have no dynamics"),
         (MODEL, (np.where(SPIKES > 3, np.nan, SPIKES),), r"expected finite spikes, got nan at index \("),
         (MODEL, (SPIKES, np.zeros((B, T, 2))), "the model has none"),
