@@ -87,6 +87,7 @@ TARGETS = {  # (size, threads or None for all, quantity) → (sign, target)
 
 def main(settings: Settings) -> None:
     if settings.child:
+        pin(int(os.environ["OMP_NUM_THREADS"]))
         what, size, count = settings.child.split(",")
         measure = {"speed": speed, "compile": compilation, "memory": memory}[what]
         print(json.dumps(measure(settings, shape_of(settings, size), count)))
@@ -141,8 +142,7 @@ def child(settings: Settings, what: str, size: str, argument: Any, threads: int)
     command = [sys.executable, __file__, *(f"--{name}={value}" for name, value in given.items())]
     environment = {**os.environ, "OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads), **flags}
     command += ["--quick"] if settings.quick else []
-    run = partial(subprocess.run, stdout=subprocess.PIPE, check=True, text=True, preexec_fn=partial(pin, threads))
-    return json.loads(run(command, env=environment).stdout)
+    return json.loads(subprocess.run(command, env=environment, stdout=subprocess.PIPE, check=True, text=True).stdout)
 
 
 def pin(cores: int) -> None:
