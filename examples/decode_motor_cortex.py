@@ -124,7 +124,7 @@ def fixed_points_of_hold(recording, inputs, settings) -> dict[str, float]:
     states = np.asarray(model.apply(variables, inputs).states)
     candidates = condition_candidates(states[:, hold], inputs[:, hold], recording.condition, 64, rng)
     F = step_function(model, variables)
-    settled = settle(F, candidates.states, candidates.inputs, 1_000)  # some of the points attract very slowly
+    settled = settle(F, candidates.states, candidates.inputs, 10_000)  # some of the points attract very slowly
     starts, held = np.concatenate([candidates.states, settled]), np.tile(candidates.inputs, (2, 1))
     points = linearize(F, find_fixed_points(F, starts, held, bounds=(-1, 1)), dt=recording.bin_width_s)
     points.save(settings.out / "fixed_points.h5")
