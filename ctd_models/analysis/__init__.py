@@ -81,6 +81,7 @@ from ctd_models.analysis.orbits.lyapunov import LyapunovSpectrum, lyapunov_spect
 from ctd_models.analysis.orbits.orbit_set import Attractors, Cycles
 from ctd_models.analysis.orbits.simulation import settle, simulate
 from ctd_models.analysis.spike_metrics import PSTH, PSTHMatch, psth, psth_r2
+from ctd_models.analysis.stitching import SessionWeights, principal_component_weights
 
 __all__ = [
     "CCA",
@@ -115,6 +116,7 @@ __all__ = [
     "PoissonGLM",
     "Procrustes",
     "SampledStates",
+    "SessionWeights",
     "SmoothingBaseline",
     "TransitionGraph",
     "Validity",
@@ -157,6 +159,7 @@ __all__ = [
     "order_line",
     "participation_ratio",
     "phase_plane",
+    "principal_component_weights",
     "procrustes",
     "psth",
     "psth_r2",

@@ -26,6 +26,8 @@ class SpikeTrials(NamedTuple):
     """Weight of each target in the likelihood; None: 1. An axis may have length 1."""
     lengths: Int[Any, "trials"] | None = None
     """Bins of each trial that are real where trials are padded; None: all."""
+    sessions: Int[Any, "trials"] | None = None
+    """Number of the session of each trial, from 0, where several are stitched; see `stitch_trials`."""
 
     @classmethod
     @no_type_check  # it checks its arguments itself
@@ -77,6 +79,16 @@ class SpikeTrials(NamedTuple):
             spikes = np.where(padding[..., None], np.zeros((), spikes.dtype), spikes)
         inputs = spikes[:, : spikes.shape[1] - num_forward_bins, heldin]
         return cls(inputs, spikes[:, :, heldin + heldout], **given)
+
+    @property
+    def groups(self) -> Any:
+        """What batches of training are balanced over: the sessions, if there are several."""
+        return self.sessions
+
+    @property
+    def read(self) -> tuple[Any, ...]:
+        """What a model is given: inputs, external inputs, labels, lengths and sessions."""
+        return self.inputs, self.external_inputs, self.labels, self.lengths, self.sessions
 
     def __repr__(self) -> str:
         return summary(self, self._fields)

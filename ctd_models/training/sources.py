@@ -85,6 +85,40 @@ class ArraySource:
         return batches, rest
 
 
+class GroupSource(ArraySource):
+    """Minibatches with equally many trials of each group, such as recording sessions, however many trials each has.
+
+    Each group is gone through in random orders of its own. Where the groups do not divide a batch, they take turns in
+    having one trial more.
+    """
+
+    def __init__(self, data: Any, batch_size: int | None, what: str = "data", at_most: bool = False):
+        super().__init__(data, batch_size, what, at_most)
+        groups = np.asarray(data.groups)
+        self.order = np.argsort(groups, kind="stable").astype(np.int32)
+        self.sizes = np.unique(groups, return_counts=True)[1].astype(np.int32)
+        self.static = ("groups", self.num_trials, self.batch_size, self.order.tobytes(), self.sizes.tobytes())
+
+    @property
+    def fingerprint(self) -> str:
+        """What tells these data from others."""
+        return f"{super().fingerprint}, {len(self.sizes)} groups"
+
+    def batch(self, arrays: Any, key: PRNGKeyArray, step: Array) -> Any:
+        """The batch of one step."""
+        count, sizes = len(self.sizes), jnp.asarray(self.sizes)
+        slots = step * self.batch_size + jnp.arange(self.batch_size)
+        group, turn = slots % count, slots // count
+        size = sizes[group]
+        keys = jax.vmap(lambda group, epoch: jax.random.fold_in(jax.random.fold_in(key, group), epoch))(
+            group, turn // size
+        )
+        place = jax.vmap(lambda key, position, size: shuffled(key, position[None], size)[0])(keys, turn % size, size)
+        starts = jnp.cumsum(sizes) - sizes
+        indices = jnp.asarray(self.order)[starts[group] + place]
+        return jax.tree.map(lambda array: array[indices], arrays)
+
+
 class HostSource:
     """Batches made on the host: a function of the step, or an iterator (resumable with get_state and set_state)."""
 
@@ -179,7 +213,8 @@ def as_source(data: Any, batch_size: int | None, what: str = "data", at_most: bo
         return HostSource(data)
     if not is_arrays(data) or not jax.tree.leaves(data):
         raise TypeError(f"{what} must be a task, arrays, a function step -> batch or an iterator, got {data!r}")
-    return ArraySource(data, batch_size, what, at_most)
+    grouped = getattr(data, "groups", None) is not None
+    return (GroupSource if grouped else ArraySource)(data, batch_size, what, at_most)
 
 
 def is_arrays(data: Any) -> bool:
@@ -209,14 +244,15 @@ def check_finite(data: Any, what: str) -> None:
             raise ValueError(f"{what}{jax.tree_util.keystr(path)} holds {array[index]} at index {index}")
 
 
-def shuffled(key: PRNGKeyArray, positions: Int[Array, "B"], size: int) -> Int[Array, "B"]:
-    """π(positions) for a random permutation π of 0 … size − 1, without ever writing π out.
+def shuffled(key: PRNGKeyArray, positions: Int[Array, "B"], size: Any) -> Int[Array, "B"]:
+    """π(positions) for a random permutation π of 0 … size − 1, without ever writing π out; `size` may be traced.
 
     A Feistel network permutes the next power of four; results outside are permuted again until they fall inside
     (Black & Rogaway 2002, "Ciphers with arbitrary finite domains"). The cost does not depend on `size`.
     """
-    half_bits = max(1, ((size - 1).bit_length() + 1) // 2)
-    mask = jnp.uint32(2**half_bits - 1)
+    size = jnp.uint32(size)
+    half_bits = jnp.maximum(1, (32 - jax.lax.clz(size - 1) + 1) // 2).astype(jnp.uint32)
+    mask = (jnp.uint32(1) << half_bits) - 1
     round_keys = jax.random.bits(key, (8,), jnp.uint32)
 
     def mix(x):  # the finaliser of MurmurHash3

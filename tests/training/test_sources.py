@@ -1,6 +1,7 @@
 """Where batches come from."""
 
 import functools
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -11,7 +12,7 @@ import pytest
 from ctd_models import Trainer, VanillaRNN
 from ctd_models.tasks import Integration, Trials
 from ctd_models.training import mean_squared_error
-from ctd_models.training.sources import ArraySource, HostSource, as_source, shuffled
+from ctd_models.training.sources import ArraySource, GroupSource, HostSource, as_source, shuffled
 
 TASK = Integration(num_steps=4)
 MODEL = VanillaRNN(5, 1)
@@ -121,3 +122,33 @@ def test_mappings_and_tuples_are_batches_as_well():
     for data in ({"inputs": trials.inputs, "targets": trials.targets}, (trials.inputs, trials.targets)):
         np.testing.assert_allclose(trainer().fit(data, 3, KEY).history["loss"], expected, rtol=1e-6)
     assert isinstance(as_source(batch_of, None), HostSource)
+
+
+class Grouped(NamedTuple):
+    values: Any
+    groups: Any
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def drawn_by(source, step):
+    return source.batch(source.arrays, jax.random.key(0), step)
+
+
+def test_groups_have_equal_shares_of_every_batch_and_are_gone_through_in_turn():
+    groups = np.array([2, 0, 0, 2, 2, 1, 2, 0])
+    source = as_source(Grouped(np.arange(8), groups), 6)
+    assert isinstance(source, GroupSource)
+    drawn = [np.asarray(drawn_by(source, jnp.int32(step)).values) for step in range(40)]
+    for values in drawn:
+        np.testing.assert_array_equal(np.bincount(groups[values], minlength=3), [2, 2, 2])
+    visits = np.concatenate(drawn)
+    for group in range(3):
+        mine, size = visits[groups[visits] == group], (groups == group).sum()
+        rounds = mine[: len(mine) // size * size].reshape(-1, size)
+        np.testing.assert_array_equal(
+            np.sort(rounds, axis=1), np.tile(np.flatnonzero(groups == group), (len(rounds), 1))
+        )
+        assert size == 1 or len(np.unique(rounds, axis=0)) > 1
+    fewer = as_source(Grouped(np.arange(8), groups), 2)
+    turns = np.concatenate([np.asarray(drawn_by(fewer, jnp.int32(step)).values) for step in range(30)])
+    np.testing.assert_array_equal(np.bincount(groups[turns]), [20, 20, 20])

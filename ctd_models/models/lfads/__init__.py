@@ -17,6 +17,7 @@ from ctd_models.models.lfads.priors import (
     Prior,
     StudentT,
 )
+from ctd_models.models.lfads.sessions import SessionReadIn, SessionReadOut, with_session_weights
 
 __all__ = [
     "LFADS",
@@ -36,10 +37,13 @@ __all__ = [
     "Poisson",
     "Posterior",
     "Prior",
+    "SessionReadIn",
+    "SessionReadOut",
     "StudentT",
     "ZeroInflatedGamma",
     "factor_map",
     "importance_weighted_bound",
     "infer",
     "infer_chunks",
+    "with_session_weights",
 ]

@@ -24,7 +24,7 @@ class BoundTerms(NamedTuple):
 
 def bound_terms(model: Any, trials: SpikeTrials) -> BoundTerms:
     """The terms for a sample from the rng stream `sample`; a method for `model.apply(..., method=bound_terms)`."""
-    posterior = model(trials.inputs, trials.external_inputs, trials.labels, trials.lengths)
+    posterior = model(*trials.read)
     kl_code, kl_inputs = model.divergences(posterior, trials.labels)
     kl_inputs = jnp.sum(kl_inputs * _valid(trials, model.encoder.start)[..., 0], axis=1)
     return BoundTerms(log_likelihood(model, trials, posterior), kl_code, kl_inputs)
@@ -89,7 +89,7 @@ def _valid(trials: SpikeTrials, start: int) -> Float[Array, "trials steps 1"]:
 
 def importance_bound(model: Any, trials: SpikeTrials, key: jax.Array, num_samples: int) -> Float[Array, "trials"]:
     """log (1/S) Σ_s exp(log_weight_s) of S samples, one after the other; a method for `model.apply`."""
-    evidence = model.encode(trials.inputs, trials.external_inputs, trials.labels, trials.lengths)
+    evidence = model.encode(*trials.read)
     unbound, variables = model.unbind()
 
     def add(total, key):

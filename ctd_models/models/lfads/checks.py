@@ -31,6 +31,7 @@ def check_trials(model: Any, trials: Any, what: str = "trials") -> None:
         raise ValueError(f"expected {what}.targets of {expected}; got {targets[index]} at index {index}")
     _check_finite(f"{what}.inputs", inputs)
     _check_labels(model, trials.labels)
+    check_sessions(model, trials.sessions, len(targets))
     if model.controller is not None and model.controller.lag >= inputs.shape[1]:
         raise ValueError(f"the controller's lag is {model.controller.lag}, but {what} have only {inputs.shape[1]} bins")
     if trials.lengths is not None:
@@ -79,6 +80,20 @@ def check_known_inputs(model: Any, external_inputs: Any, labels: Any, num_trials
     if model.num_classes and (labels is None or jnp.shape(labels) != (num_trials,)):
         found = "none" if labels is None else f"shape {jnp.shape(labels)}"
         raise ValueError(f"expected labels ({num_trials},), the class of each trial, got {found}")
+
+
+def check_sessions(model: Any, sessions: Any, num_trials: int) -> None:
+    """Raises ValueError unless every trial has a session that the model knows, if it knows sessions."""
+    known = [part.sessions for part in (model.read_in, model.readout) if hasattr(part, "sessions")]
+    if not known:
+        return
+    if len(set(known)) > 1:
+        raise ValueError(f"read_in has the sessions {known[0]}, readout {known[1]}")
+    if sessions is None or jnp.shape(sessions) != (num_trials,):
+        found = "none" if sessions is None else f"shape {jnp.shape(sessions)}"
+        raise ValueError(f"expected sessions ({num_trials},), the number of each trial's session, got {found}")
+    if not isinstance(sessions, jax.core.Tracer):
+        _check_range("sessions", sessions, 0, len(known[0]) - 1)
 
 
 def _check_labels(model: Any, labels: Any) -> None:

@@ -78,9 +78,8 @@ def infer_chunks(
     if unknown := sorted(set(fields or ()) - set(Posterior._fields)):
         raise ValueError(f"fields may name {list(Posterior._fields)}, got {unknown}")
     check_trials(model, trials)
-    read = (trials.inputs, trials.external_inputs, trials.labels, trials.lengths)
     run = functools.partial(_infer, model, num_samples, frozenset(fields or Posterior._fields))
-    return _in_batches(run, variables, read, key, batch_size, progress)
+    return _in_batches(run, variables, trials.read, key, batch_size, progress)
 
 
 @no_type_check  # it checks its arguments itself
@@ -138,7 +137,9 @@ def _infer(model, num_samples, fields, variables, read, key):
     if num_samples is None:
         posterior = model.apply(variables, *read, method="posterior_mean")
     else:
-        posterior = model.apply(variables, *read, num_samples, method="posterior_average", rngs={"sample": key})
+        posterior = model.apply(
+            variables, *read, num_samples=num_samples, method="posterior_average", rngs={"sample": key}
+        )
     named = {}
     for name, value in posterior._asdict().items():
         if name in fields and value is not None:

@@ -6,19 +6,20 @@ from typing import Any, NamedTuple, no_type_check
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
 from ctd_models.configuration import deterministic
 from ctd_models.data.spike_trials import SpikeTrials
 from ctd_models.models.initializers import ScaledNormal
 from ctd_models.models.lfads.bound import BoundTerms, bound_terms, from_bin
-from ctd_models.models.lfads.checks import check_inputs, check_known_inputs, check_trials
+from ctd_models.models.lfads.checks import check_inputs, check_known_inputs, check_sessions, check_trials
 from ctd_models.models.lfads.controller import Controller
 from ctd_models.models.lfads.distributions import DiagonalGaussian, PosteriorHead, one_hot
 from ctd_models.models.lfads.encoder import Encoder
 from ctd_models.models.lfads.generator import Generator
 from ctd_models.models.lfads.observations import Observation, Poisson
 from ctd_models.models.lfads.posterior import Posterior
+from ctd_models.models.lfads.sessions import SessionReadIn, SessionReadOut
 
 MIN_CODE_VARIANCE = 1e-4
 
@@ -32,6 +33,8 @@ class Evidence(NamedTuple):
     """What the controller reads of the encoder in each step."""
     inputs: Float[Array, "trials steps E"]
     """Known inputs to the generator in each step, external ones and the class; perhaps none (E = 0)."""
+    sessions: Int[Array, "trials"] | None = None
+    """Number of the session of each trial, if there are several."""
 
 
 class LFADS(nn.Module):
@@ -58,7 +61,10 @@ class LFADS(nn.Module):
     observation: Observation = Poisson()
     """Distribution of what is measured."""
     readout: nn.Module | None = None
-    """From factors [..., F] to raw parameters [..., N · P], P a neuron together; None: an affine map."""
+    """From factors [..., F] to raw parameters [..., N · P], P a neuron together; None: an affine map. A `SessionReadOut`
+    has one for each recording session."""
+    read_in: SessionReadIn | None = None
+    """The map from the spikes of each recording session to what the encoder reads; None: it reads the spikes."""
     num_input_neurons: int | None = None
     """Neurons that are read, the first ones of the N (co-smoothing); None: all."""
     num_forward_bins: int = 0
@@ -100,19 +106,32 @@ class LFADS(nn.Module):
 
     def init_from(self, rngs: Any, trials: SpikeTrials) -> dict[str, Any]:
         """`init`, with a read-out that begins at the mean (and variance) of each neuron in the trials."""
-        variables = self.init(rngs, trials.inputs, trials.external_inputs, trials.labels, trials.lengths)
-        bias = variables["params"].get("read_out", {}).get("bias")
+        variables = self.init(rngs, *trials.read)
+        name = "readout" if isinstance(self.readout, SessionReadOut) else "read_out"
+        bias = variables["params"].get(name, {}).get("bias")
         if bias is None:
             return variables
         targets = from_bin(self.encoder.start, trials.targets).astype(jnp.float32)
-        start = self.observation.start(targets.mean((0, 1)), targets.var((0, 1)))
-        read_out = {**variables["params"]["read_out"], "bias": bias + start.reshape(-1)}
-        return {**variables, "params": {**variables["params"], "read_out": read_out}}
+        if bias.ndim == 1:
+            start = self.observation.start(targets.mean((0, 1)), targets.var((0, 1))).reshape(-1)
+        else:
+            start = jax.vmap(lambda mine: self._start(targets, mine))(
+                jax.nn.one_hot(trials.sessions, len(bias), axis=0)
+            )
+        read_out = {**variables["params"][name], "bias": bias + start}
+        return {**variables, "params": {**variables["params"], name: read_out}}
+
+    def _start(self, targets: Float[Array, "trials time N"], mine: Float[Array, "trials"]) -> Float[Array, "NP"]:
+        """Raw parameters to begin with, from the trials of one session; from all where it has none."""
+        weights = mine + 1e-6
+        mean = jnp.average(targets.mean(axis=1), axis=0, weights=weights)
+        variance = jnp.average(((targets - mean) ** 2).mean(axis=1), axis=0, weights=weights)
+        return self.observation.start(mean, variance).reshape(-1)
 
     # Inference --------------------------------------------------------------------------------------------------------
 
     @no_type_check  # it checks its arguments itself
-    def __call__(self, spikes, external_inputs=None, labels=None, lengths=None) -> Posterior:
+    def __call__(self, spikes, external_inputs=None, labels=None, lengths=None, sessions=None) -> Posterior:
         """One sample of the posterior, decoded; from the rng stream `sample`.
 
         Args:
@@ -120,11 +139,12 @@ class LFADS(nn.Module):
             external_inputs: [trials, time + num_forward_bins, E], if the model has them.
             labels: [trials] class of each trial, if the model or one of its priors knows classes.
             lengths: [trials] real bins of padded trials; the others change nothing.
+            sessions: [trials] number of the session of each trial, if the model has several.
 
         Raises:
             ValueError: a shape does not fit the model.
         """
-        evidence = self.encode(spikes, external_inputs, labels, lengths)
+        evidence = self.encode(spikes, external_inputs, labels, lengths, sessions)
         posterior = self.decode(evidence, *self.noise(evidence, self._sample_key()))
         if self.is_initializing():
             self.divergences(posterior, labels)  # makes the parameters of the priors
@@ -149,7 +169,7 @@ class LFADS(nn.Module):
         return code, self.controller.prior.divergence(q, posterior.inferred_inputs, labels)
 
     @no_type_check
-    def posterior_mean(self, spikes, external_inputs=None, labels=None, lengths=None) -> Posterior:
+    def posterior_mean(self, spikes, external_inputs=None, labels=None, lengths=None, sessions=None) -> Posterior:
         """The means of the posteriors, decoded once, without dropout: cheap, and needs no random numbers.
 
         Arguments as in the call of the model.
@@ -157,12 +177,14 @@ class LFADS(nn.Module):
         model, variables = _quiet(self)
 
         def decode(model):
-            return model.decode(model.encode(spikes, external_inputs, labels, lengths))
+            return model.decode(model.encode(spikes, external_inputs, labels, lengths, sessions))
 
         return model.apply(variables, method=decode)
 
     @no_type_check
-    def posterior_average(self, spikes, external_inputs=None, labels=None, lengths=None, num_samples=50) -> Posterior:
+    def posterior_average(
+        self, spikes, external_inputs=None, labels=None, lengths=None, sessions=None, num_samples=50
+    ) -> Posterior:
         """The average of what `num_samples` samples of the posterior decode to, without dropout.
 
         The trials are encoded once; the samples are drawn from the rng stream `sample` and decoded one after the other,
@@ -171,7 +193,7 @@ class LFADS(nn.Module):
         if num_samples < 1:
             raise ValueError(f"num_samples must be at least 1, got {num_samples}")
         model, variables = _quiet(self)
-        evidence = model.apply(variables, spikes, external_inputs, labels, lengths, method="encode")
+        evidence = model.apply(variables, spikes, external_inputs, labels, lengths, sessions, method="encode")
 
         def sample(key):
             def decode(model):
@@ -186,19 +208,22 @@ class LFADS(nn.Module):
         return jax.tree.map(lambda values: values / num_samples, total)
 
     @no_type_check
-    def encode(self, spikes, external_inputs=None, labels=None, lengths=None) -> Evidence:
+    def encode(self, spikes, external_inputs=None, labels=None, lengths=None, sessions=None) -> Evidence:
         """The posterior of the latent code and what the controller reads. Arguments as in the call of the model."""
         check_inputs(self, spikes, external_inputs, labels)
+        check_sessions(self, sessions, len(spikes))
         inputs, start = jnp.asarray(spikes, jnp.float32), self.encoder.start
         num_bins = inputs.shape[1] + self.num_forward_bins
         known = self._known_inputs(external_inputs, labels, inputs.shape[0], num_bins)
         to_encoder = known if self.external_to_encoder else known[..., self.num_external_inputs :]
+        if self.read_in is not None:
+            inputs = self.read_in(inputs, sessions)
         inputs = jnp.concatenate([inputs, to_encoder[:, : inputs.shape[1]]], axis=-1)
         encoding = self.encoder(inputs, lengths, controlled=self.controller is not None)
         read = encoding.features
         if read is not None:
             read = jnp.pad(self.controller.delayed(read), ((0, 0), (0, self.num_forward_bins), (0, 0)))
-        return Evidence(self.code_head(encoding.summary), read, known[:, start:])
+        return Evidence(self.code_head(encoding.summary), read, known[:, start:], sessions)
 
     def noise(self, evidence: Evidence, key: Any) -> tuple[Any, Any]:
         """Standard normal noise (of the code, of the inferred inputs in each step) for `decode`."""
@@ -213,15 +238,15 @@ class LFADS(nn.Module):
         posterior = evidence.code
         code = posterior.mean if code_noise is None else posterior.mean + posterior.std * code_noise
         if self.controller is None:
-            return self._decoded(code, posterior, self._roll_out(code, evidence.inputs))
+            return self._decoded(code, posterior, self._roll_out(code, evidence.inputs), evidence.sessions)
         if input_noise is None:
             input_noise = jnp.zeros((*evidence.read.shape[:2], self.controller.num_inputs))
-        return self._decoded(code, posterior, self._roll_out_controlled(code, evidence, input_noise))
+        return self._decoded(code, posterior, self._roll_out_controlled(code, evidence, input_noise), evidence.sessions)
 
     # Generation -------------------------------------------------------------------------------------------------------
 
     @no_type_check
-    def sample_prior(self, num_trials, num_steps, external_inputs=None, labels=None) -> Posterior:
+    def sample_prior(self, num_trials, num_steps, external_inputs=None, labels=None, sessions=None) -> Posterior:
         """Trials from the priors of code and inferred inputs, drawn from the rng stream `sample`.
 
         `observation.draw(key, result.parameters)` makes observations of them. The fields of posteriors are None.
@@ -231,6 +256,7 @@ class LFADS(nn.Module):
             num_steps: bins of each.
             external_inputs: [num_trials, num_steps, E], if the model has them.
             labels: [num_trials] classes, if the model or one of its priors knows classes.
+            sessions: [num_trials] number of the session whose neurons are to be seen, if the model has several.
 
         Raises:
             ValueError: a prior is None, so that there is nothing to draw from, or a shape does not fit.
@@ -240,15 +266,16 @@ class LFADS(nn.Module):
             raise ValueError("a prior of this model is None: there is nothing to draw from")
         shape = (num_trials, num_steps)
         check_known_inputs(self, external_inputs, labels, *shape)
+        check_sessions(self, sessions, num_trials)
         code_key, inputs_key = jax.random.split(self._sample_key())
         size = self.generator.initial_size + self.generator.bias_size
         code = self.generator.prior.draw(code_key, (num_trials, size), labels)
         known = self._known_inputs(external_inputs, labels, *shape)
         if self.controller is None:
-            return self._decoded(code, None, self._roll_out(code, known))
+            return self._decoded(code, None, self._roll_out(code, known), sessions)
         inputs = self.controller.prior.draw(inputs_key, (*shape, self.controller.num_inputs), labels)
         rollout = self._roll_out(code, jnp.concatenate([inputs, known], axis=-1))
-        return self._decoded(code, None, rollout._replace(inputs=inputs))
+        return self._decoded(code, None, rollout._replace(inputs=inputs), sessions)
 
     def _sample_key(self) -> Any:
         if not self.has_rng("sample"):
@@ -284,8 +311,8 @@ class LFADS(nn.Module):
         _, (states, factors, q, inputs) = _scan(step)(self, carry, (evidence.read, evidence.inputs, noise))
         return _Rollout(initial, states, factors, q, inputs)
 
-    def _decoded(self, code: Any, posterior: DiagonalGaussian | None, rollout: "_Rollout") -> Posterior:
-        parameters = self._parameters(rollout.factors)
+    def _decoded(self, code: Any, posterior: DiagonalGaussian | None, rollout: "_Rollout", sessions: Any) -> Posterior:
+        parameters = self._parameters(rollout.factors, sessions)
         q = rollout.input_posterior or DiagonalGaussian(None, None)
         return Posterior(
             rates=self.observation.mean(parameters),
@@ -302,9 +329,10 @@ class LFADS(nn.Module):
             parameters=parameters,
         )
 
-    def _parameters(self, factors: Float[Any, "trials steps F"]) -> Float[Array, "trials steps N P"]:
+    def _parameters(self, factors: Float[Any, "trials steps F"], sessions: Any) -> Float[Array, "trials steps N P"]:
         N, P = self.num_neurons, self.observation.num_parameters
-        flat = self.read_out(factors)
+        stitched = isinstance(self.read_out, SessionReadOut)
+        flat = self.read_out(factors, sessions) if stitched else self.read_out(factors)
         if flat.shape[-1] != N * P:
             raise ValueError(
                 f"{type(self.observation).__name__} has {P} parameters for each of {N} neurons, so the readout must put out "

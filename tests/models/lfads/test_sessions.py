@@ -1,0 +1,172 @@
+"""Several recording sessions around one generator."""
+
+import jax
+import numpy as np
+import optax
+import pytest
+
+from ctd_models import LFADS, Trainer, load_checkpoint
+from ctd_models.analysis import principal_component_weights
+from ctd_models.data import CoordinatedDropout, SpikeTrials, stitch_trials
+from ctd_models.models.lfads import (
+    AutoregressivePrior,
+    Controller,
+    Encoder,
+    Gaussian,
+    Generator,
+    SessionReadIn,
+    SessionReadOut,
+    infer,
+    with_session_weights,
+)
+from ctd_models.training import elbo
+
+KEY = jax.random.key(0)
+RNGS = {"params": KEY, **{name: jax.random.key(i) for i, name in enumerate(("sample", "dropout", "noise"))}}
+SIZES, NEURONS = (10, 6), (4, 3)
+SPIKES = [
+    np.random.default_rng(i).poisson(1.0 + i, (n, 5, m)) for i, (n, m) in enumerate(zip(SIZES, NEURONS, strict=True))
+]
+TRIALS = stitch_trials({name: SpikeTrials.from_spikes(s) for name, s in zip("ab", SPIKES, strict=True)})
+
+
+def stitched(frozen=False, sessions=("a", "b")):
+    return LFADS(
+        4,
+        Encoder(4),
+        Generator(5, 3, Gaussian()),
+        Controller(4, 1, AutoregressivePrior()),
+        read_in=SessionReadIn(sessions, 4, 2, frozen=frozen),
+        readout=SessionReadOut(sessions, 4),
+    )
+
+
+MODEL = stitched()
+LOSS = elbo(MODEL)
+
+
+@pytest.fixture(scope="module")
+def variables():
+    return jax.jit(LOSS.init)(RNGS, TRIALS)
+
+
+@pytest.fixture(scope="module")
+def posterior(variables):
+    return jax.jit(lambda v: MODEL.apply(v, *TRIALS.read, method="posterior_mean"))(variables)
+
+
+def test_every_trial_takes_the_weights_of_its_session(variables, posterior):
+    """Against a model without sessions that reads what the session's own map makes of the spikes."""
+    params = {name: value for name, value in variables["params"].items() if name not in ("read_in", "readout")}
+    for s, spikes in enumerate(SPIKES):
+        maps = jax.tree.map(
+            lambda leaf, s=s: np.asarray(leaf[s]), {k: variables["params"][k] for k in ("read_in", "readout")}
+        )
+        read = (
+            np.pad(spikes, [(0, 0), (0, 0), (0, 4 - spikes.shape[2])]) @ maps["read_in"]["kernel"]
+            + maps["read_in"]["bias"]
+        )
+        plain = LFADS(4, MODEL.encoder, MODEL.generator, MODEL.controller, num_input_neurons=2)
+        single = {"params": {**params, "read_out": maps["readout"]}}
+        expected = jax.jit(lambda v, x, plain=plain: plain.apply(v, x, method="posterior_mean"))(single, read)
+        mine = np.flatnonzero(TRIALS.sessions == s)
+        np.testing.assert_allclose(posterior.rates[mine], expected.rates, rtol=1e-4, atol=1e-5)
+        np.testing.assert_allclose(posterior.factors[mine], expected.factors, rtol=1e-4, atol=1e-5)
+
+
+def test_rates_begin_at_the_means_of_each_session(variables):
+    bias = variables["params"]["readout"]["bias"]
+    np.testing.assert_allclose(np.exp(bias[0]), SPIKES[0].mean((0, 1)), rtol=1e-3)
+    np.testing.assert_allclose(np.exp(bias[1, :3]), SPIKES[1].mean((0, 1)), rtol=1e-3)
+
+
+def test_padded_neurons_count_for_nothing(variables):
+    gradient = jax.jit(jax.grad(lambda v, t: LOSS(v, t, RNGS, 0, True)[0]))
+    found = gradient(variables, TRIALS)["params"]
+    assert np.abs(found["read_in"]["kernel"][1, :3]).min() > 0
+    np.testing.assert_array_equal(found["read_in"]["kernel"][1, 3], 0)
+    np.testing.assert_array_equal(found["readout"]["kernel"][1, :, 3], 0)
+    other = TRIALS._replace(targets=np.where(TRIALS.mask > 0, TRIALS.targets, 7))
+    jax.tree.map(np.testing.assert_array_equal, gradient(variables, other)["params"], found)
+    frozen = jax.jit(jax.grad(lambda v: elbo(stitched(frozen=True))(v, TRIALS, RNGS, 0, True)[0]))(variables)["params"]
+    assert not any(leaf.any() for leaf in jax.tree.leaves(frozen["read_in"])) and frozen["readout"]["kernel"].any()
+
+
+def test_it_trains_is_loaded_and_refuses_sessions_that_it_does_not_know(variables, tmp_path):
+    loss = elbo(MODEL, augmentations=(CoordinatedDropout(0.2),))
+    trainer = Trainer(MODEL, loss, optax.adam(1e-2), batch_size=6)
+    result = trainer.fit(TRIALS, 20, KEY, checkpoint_dir=tmp_path, validation=TRIALS, trainable=["read_in", "readout"])
+    assert result.history["loss"][-5:].mean() < result.history["loss"][:5].mean()
+    model, variables = load_checkpoint(tmp_path)
+    assert model == MODEL
+    assert infer(model, variables, TRIALS).rates.shape == (16, 5, 4)
+    with pytest.raises(ValueError, match="sessions must lie in 0 … 1, got 2 at trial 10"):
+        infer(model, variables, TRIALS._replace(sessions=TRIALS.sessions + 1))
+    with pytest.raises(ValueError, match=r"expected sessions \(16,\).*got none"):
+        infer(model, variables, TRIALS._replace(sessions=None))
+    assert model.read_in.indices(["b", "a"]).tolist() == [1, 0]
+    with pytest.raises(ValueError, match=r"sessions \['c'\] are not among those of the model, \['a', 'b'\]"):
+        model.read_in.indices(["a", "c"])
+
+
+def test_weights_of_principal_components_are_taken_over(variables):
+    conditions = [np.arange(n) % 3 for n in SIZES]
+    weights = principal_component_weights(SPIKES, conditions, 2)
+    begun = with_session_weights(variables, weights)
+    read = jax.jit(
+        lambda v: MODEL.apply(v, TRIALS.inputs.astype(float), TRIALS.sessions, method=lambda m, x, s: m.read_in(x, s))
+    )(begun)
+    for s, (spikes, own) in enumerate(zip(SPIKES, weights, strict=True)):
+        expected = (spikes - own.mean) @ own.read_in
+        np.testing.assert_allclose(read[TRIALS.sessions == s], expected, rtol=1e-4, atol=1e-5)
+        np.testing.assert_allclose(
+            begun["params"]["readout"]["kernel"][s, :2, : spikes.shape[2]], own.read_out / own.mean, rtol=1e-5
+        )
+    np.testing.assert_array_equal(
+        begun["params"]["readout"]["kernel"][:, 2], variables["params"]["readout"]["kernel"][:, 2]
+    )
+    with pytest.raises(ValueError, match="the model has 2 sessions, got weights of 1"):
+        with_session_weights(variables, weights[:1])
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: SessionReadIn((), 4, 2), "at least one session"),
+        (lambda: SessionReadIn(("a", "b", "a"), 4, 2), r"sessions name \['a'\] twice"),
+        (lambda: stitch_trials({}), "there is no session"),
+        (lambda: stitch_trials({"a": TRIALS.take(slice(0, 0))}), "session 'a' has no trials"),
+        (
+            lambda: stitch_trials(
+                {"a": SpikeTrials.from_spikes(SPIKES[0]), "b": SpikeTrials.from_spikes(SPIKES[1][:, :4])}
+            ),
+            "session 'b' has 4 bins that are read, session 'a' has 5",
+        ),
+        (
+            lambda: stitch_trials(
+                {"a": SpikeTrials.from_spikes(SPIKES[0], labels=[0] * 10), "b": SpikeTrials.from_spikes(SPIKES[1])}
+            ),
+            "labels must be given for all sessions or for none, see 'a' and 'b'",
+        ),
+        (
+            lambda: infer(MODEL.clone(readout=SessionReadOut(("a",), 4)), {"params": {}}, TRIALS),
+            r"read_in has the sessions",
+        ),
+    ],
+)
+def test_bad_input(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()
+
+
+def test_heldout_neurons_come_after_padding_of_those_that_are_read():
+    parts = {
+        "a": SpikeTrials.from_spikes(SPIKES[0], heldout=[0]),
+        "b": SpikeTrials.from_spikes(SPIKES[1], heldout=[0, 1]),
+    }
+    trials = stitch_trials(parts)
+    assert trials.inputs.shape == (16, 5, 3) and trials.targets.shape == (16, 5, 5)
+    np.testing.assert_array_equal(
+        trials.targets[10:], np.pad(SPIKES[1][..., [2, 0, 1]], [(0, 0)] * 2 + [(0, 2)])[..., [0, 3, 4, 1, 2]]
+    )
+    np.testing.assert_array_equal(trials.mask[:, 0], [[1, 1, 1, 1, 0]] * 10 + [[1, 0, 0, 1, 1]] * 6)
