@@ -7,27 +7,20 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from ctd_models.analysis import FixedPoints
-    from ctd_models.training import FitResult
+    from ctd_models.training import FitResult, Trainer
 
 
-def train(
+def make_trainer(
     loss: Any,
-    data: Any,
-    validation: Any,
     num_steps: int,
-    key: Any,
-    folder: Path,
     *,
     learning_rate: float,
     batch_size: int,
     clip: float = 10.0,
     num_validations: int = 50,
-) -> "FitResult":
-    """Trains `loss.model` by Adam with clipped gradients; its learning rate rises for 100 steps and falls along a cosine.
-
-    The best checkpoint is that of the smallest validation loss, smoothed over about three validations; a run that was
-    interrupted continues.
-    """
+) -> "Trainer":
+    """A trainer of `loss.model` by Adam with clipped gradients; its learning rate rises for 100 steps and falls along a
+    cosine. The best checkpoint is that of the smallest validation loss, smoothed over about three validations."""
     import optax
 
     from ctd_models import Trainer
@@ -36,8 +29,14 @@ def train(
     optimizer = optax.chain(optax.clip_by_global_norm(clip), optax.adam(schedule))
     interval = max(1, num_steps // num_validations)
     every = {"validate_every": interval, "checkpoint_every": 5 * interval}
-    batch_size = min(batch_size, len(data.inputs))
-    trainer = Trainer(loss.model, loss, optimizer, batch_size=batch_size, smoothing=0.7, **every)
+    return Trainer(loss.model, loss, optimizer, batch_size=batch_size, smoothing=0.7, **every)
+
+
+def train(
+    loss: Any, data: Any, validation: Any, num_steps: int, key: Any, folder: Path, *, batch_size: int, **options: Any
+) -> "FitResult":
+    """Trains with `make_trainer` and these options; a run that was interrupted continues."""
+    trainer = make_trainer(loss, num_steps, batch_size=min(batch_size, len(data.inputs)), **options)
     return trainer.fit(data, num_steps, key, checkpoint_dir=folder, validation=validation)
 
 

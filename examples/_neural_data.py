@@ -1,6 +1,5 @@
 """What the examples on recordings share: trials as the models read them, and the behaviour that can be decoded."""
 
-import dataclasses
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -64,7 +63,6 @@ def load(path: Path, bin_width_s: float | None, seed: int) -> tuple["SpikeDatase
 
 def with_validation(data: "SpikeDataset", seed: int) -> "SpikeDataset":
     """The recording; where it has no validation trials, a fifth of the training trials become these, drawn at random."""
-    import jax
     import numpy as np
 
     if data.validation is not None:
@@ -72,16 +70,9 @@ def with_validation(data: "SpikeDataset", seed: int) -> "SpikeDataset":
     order = np.random.default_rng(seed).permutation(len(data.train.inputs))
     size = len(order) // 5
     print(f"no validation trials in the file: {size} of the {len(order)} training trials are taken for this")
-    chosen = {"train": np.sort(order[size:]), "validation": np.sort(order[:size])}
-
-    def split(known: Mapping[str, Any]) -> dict[str, Any]:
-        trained = known.get("train")
-        new = {part: jax.tree.map(lambda values, i=i: values[i], trained) for part, i in chosen.items()}
-        return {**known, **new} if known else {}
-
-    names = ("trial_indices", "rates", "latents", "conditions", "behavior")
-    parts = {part: data.train.take(indices) for part, indices in chosen.items()}
-    return dataclasses.replace(data, **parts, **{name: split(getattr(data, name)) for name in names})
+    rest = {part: (part, slice(None)) for part in data.parts if part != "train"}
+    chosen = {"train": ("train", np.sort(order[size:])), "validation": ("train", np.sort(order[:size]))}
+    return data.with_parts(chosen | rest)
 
 
 def in_one(data: "SpikeDataset") -> tuple["SpikeTrials", dict[str, "np.ndarray"], "np.ndarray"]:

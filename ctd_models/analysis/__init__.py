@@ -80,8 +80,15 @@ from ctd_models.analysis.orbits.limit_cycles import LimitCycles, find_limit_cycl
 from ctd_models.analysis.orbits.lyapunov import LyapunovSpectrum, lyapunov_spectrum
 from ctd_models.analysis.orbits.orbit_set import Attractors, Cycles
 from ctd_models.analysis.orbits.simulation import settle, simulate
+from ctd_models.analysis.session_decoding import (
+    SessionDecoding,
+    SessionR2,
+    decode_each_session,
+    decode_sessions,
+    session_r2,
+)
 from ctd_models.analysis.spike_metrics import PSTH, PSTHMatch, psth, psth_r2
-from ctd_models.analysis.stitching import SessionWeights, principal_component_weights
+from ctd_models.analysis.stitching import SessionWeights, principal_component_weights, regression_weights
 
 __all__ = [
     "CCA",
@@ -116,6 +123,8 @@ __all__ = [
     "PoissonGLM",
     "Procrustes",
     "SampledStates",
+    "SessionDecoding",
+    "SessionR2",
     "SessionWeights",
     "SmoothingBaseline",
     "TransitionGraph",
@@ -137,6 +146,8 @@ __all__ = [
     "count_fixed_points",
     "cross_correlation",
     "cycle_consistency",
+    "decode_each_session",
+    "decode_sessions",
     "find_attractors",
     "find_cycles",
     "find_fixed_points",
@@ -165,9 +176,11 @@ __all__ = [
     "psth_r2",
     "r2_score",
     "rate_r2",
+    "regression_weights",
     "saddle_connections",
     "sample_states",
     "select_poisson_glm",
+    "session_r2",
     "settle",
     "simulate",
     "smooth_spikes",

@@ -16,7 +16,8 @@ class SessionWeights(NamedTuple):
     read_in: Float[np.ndarray, "neurons K"]
     """W: components = (counts − mean) W."""
     read_out: Float[np.ndarray, "K neurons"]
-    """The pseudoinverse of W: counts ≈ mean + components read_out."""
+    """The way back, counts ≈ mean + components read_out: the regression of the session's averages on what W makes of
+    them. It is the pseudoinverse of W where these vary in all K directions, and stays small where they do not."""
     mean: Float[np.ndarray, "neurons"]
     """Mean count of each neuron [spikes/bin]."""
 
@@ -24,7 +25,7 @@ class SessionWeights(NamedTuple):
 @no_type_check  # it checks its arguments itself
 def principal_component_weights(
     spikes: Sequence[Real[Any, "trials time neurons"]],
-    conditions: Sequence[Int[Any, "trials"]],
+    conditions: Sequence[Int[Any, "trials"]] | None,
     num_components: int,
     *,
     width: float = 1.0,
@@ -38,26 +39,33 @@ def principal_component_weights(
 
     Args:
         spikes: counts of each session; numbers of trials and of neurons may differ, bins may not.
-        conditions: of each session's trials; conditions that not all sessions have are left out.
+        conditions: of each session's trials; conditions that not all sessions have are left out. None: unknown; then the
+            averages are those over all trials, and only what is locked to the event that trials are aligned to is shared:
+            at most as many components as there are bins.
         num_components: K.
         width: standard deviation of the Gaussian by which PSTHs are smoothed [bins].
-        ridge: penalty on W, relative to the mean variance of the PSTHs.
+        ridge: penalty on W and on the way back, relative to the mean variance of what is regressed on.
 
     Raises:
         ValueError: sessions do not fit each other, share fewer than two conditions, or have fewer dimensions than K.
     """
-    spikes, conditions = [np.asarray(s, float) for s in spikes], [np.asarray(c) for c in conditions]
+    spikes = [np.asarray(s, float) for s in spikes]
+    if conditions is None:
+        conditions = [np.zeros(len(s), int) for s in spikes]
+        fewest = 1
+    else:
+        conditions, fewest = [np.asarray(c) for c in conditions], 2
     if not spikes or len(spikes) != len(conditions):
         raise ValueError(f"expected conditions for each session, got {len(conditions)} for {len(spikes)} sessions")
     for i, (counts, labels) in enumerate(zip(spikes, conditions, strict=True)):
-        if counts.ndim != 3 or labels.shape != counts.shape[:1] or counts.shape[1] != spikes[0].shape[1]:
-            raise ValueError(
-                f"session {i}: expected spikes [trials, {spikes[0].shape[1]} bins, neurons] and one condition a trial, got "
-                f"{counts.shape} and {labels.shape}"
-            )
+        _check(counts, labels, None if i == 0 else spikes[0].shape[1], f"session {i}")
     shared = sorted(set.intersection(*(set(labels.tolist()) for labels in conditions)) - {-1})
-    if len(shared) < 2:
-        raise ValueError(f"the sessions share the conditions {shared}: two or more are needed to align them")
+    if len(shared) < fewest:
+        listed = "; ".join(f"session {i} has {np.unique(labels)[:12]}" for i, labels in enumerate(conditions))
+        raise ValueError(
+            f"the sessions share the conditions {shared}: two or more are needed to align them ({listed}); conditions=None "
+            "aligns by the average over all trials"
+        )
     averages = [_averages(c, labels, shared, width) for c, labels in zip(spikes, conditions, strict=True)]
     together = np.concatenate(averages, axis=1)
     if not 1 <= num_components <= min(together.shape):
@@ -65,6 +73,56 @@ def principal_component_weights(
     components = PCA.fit(together, num_components).transform(together)
     components /= components.std()  # a common scale, so that networks can read them
     return [_regressed(own, components, c.mean((0, 1)), ridge) for own, c in zip(averages, spikes, strict=True)]
+
+
+@no_type_check  # it checks its arguments itself
+def regression_weights(
+    spikes: Real[Any, "trials time neurons"],
+    conditions: Int[Any, "trials"] | None,
+    components: Real[Any, "others time K"],
+    component_conditions: Int[Any, "others"] | None,
+    *,
+    width: float = 1.0,
+    ridge: float = 1e-3,
+) -> SessionWeights:
+    """Weights of one more session that map it to the components of sessions that were aligned before.
+
+    Its smoothed averages over the trials of each condition are regressed on those of the components.
+
+    Args:
+        spikes: counts of the session.
+        conditions: of its trials; None, like `component_conditions`: unknown, averages are over all trials.
+        components: of trials of the other sessions, such as what their trained read-ins make of them.
+        component_conditions: of these trials.
+        width: standard deviation of the Gaussian by which averages are smoothed [bins].
+        ridge: as for `principal_component_weights`.
+
+    Raises:
+        ValueError: shapes do not fit each other, or fewer than two conditions are shared.
+    """
+    spikes, components = np.asarray(spikes, float), np.asarray(components, float)
+    fewest = 1 if conditions is None and component_conditions is None else 2
+    if fewest == 1:
+        conditions, component_conditions = np.zeros(len(spikes), int), np.zeros(len(components), int)
+    conditions, component_conditions = np.asarray(conditions), np.asarray(component_conditions)
+    _check(spikes, conditions, None, "spikes")
+    _check(components, component_conditions, spikes.shape[1], "components")
+    shared = sorted(set(conditions.tolist()) & set(component_conditions.tolist()) - {-1})
+    if len(shared) < fewest:
+        raise ValueError(f"the session shares the conditions {shared} with the others: two or more are needed")
+    own, target = (
+        _averages(values, labels, shared, width)
+        for values, labels in ((spikes, conditions), (components, component_conditions))
+    )
+    return _regressed(own, target, spikes.mean((0, 1)), ridge)
+
+
+def _check(values: Any, labels: Any, num_bins: int | None, what: str) -> None:
+    if values.ndim != 3 or labels.shape != values.shape[:1] or num_bins not in (None, values.shape[1]):
+        bins = "time" if num_bins is None else f"{num_bins} bins"
+        raise ValueError(
+            f"{what}: expected [trials, {bins}, dims] and one condition a trial, got {values.shape} and {labels.shape}"
+        )
 
 
 def _averages(
@@ -78,7 +136,12 @@ def _averages(
 
 
 def _regressed(own: Any, components: Any, mean: Any, ridge: float) -> SessionWeights:
-    neurons = own.shape[1]
-    penalty = ridge * np.trace(own.T @ own) / neurons * np.eye(neurons)
-    weights = np.linalg.solve(own.T @ own + penalty, own.T @ components)
-    return SessionWeights(weights, np.linalg.pinv(weights), mean)
+    read_in = _ridge(own, components, ridge)
+    return SessionWeights(read_in, _ridge(own @ read_in, own, ridge), mean)
+
+
+def _ridge(x: Any, y: Any, ridge: float) -> Float[np.ndarray, "p q"]:
+    """Ridge regression of y on x; the penalty is relative to the mean variance of x."""
+    moments = x.T @ x
+    penalty = ridge * np.trace(moments) / len(moments) * np.eye(len(moments))
+    return np.linalg.solve(moments + penalty, x.T @ y)

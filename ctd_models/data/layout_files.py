@@ -52,19 +52,29 @@ class _Entry:
 
 
 class Datasets:
-    """The datasets of one or several HDF5 files; values are read when asked for."""
+    """The datasets of one or several HDF5 files, or those in the group `root`; values are read when asked for.
 
-    def __init__(self, paths: Sequence[str | os.PathLike]):
+    Raises:
+        ValueError: a file has no such group.
+    """
+
+    def __init__(self, paths: Sequence[str | os.PathLike], root: str | None = None):
         self.paths = [os.fspath(path) for path in paths]
-        self.where = ", ".join(self.paths)
+        self.root = "" if root is None else root.strip("/") + "/"
+        self.where = ", ".join(self.paths) + (f", group {self.root[:-1]!r}" if self.root else "")
         """The files, for messages."""
         self.attributes: dict[str, object] = {}
-        """Attributes of the files."""
+        """Attributes of the files, and of the group."""
         self._entries: list[_Entry] = []
         for path in self.paths:
             with open_file(path) as file:
                 self.attributes = dict(file.attrs) | self.attributes
-                file.visititems(lambda name, item, path=path: self._add(path, name, item))
+                folder = file.get(self.root or "/")
+                if not isinstance(folder, h5py.Group):
+                    raise ValueError(f"{path} has no group {root!r}, at its top are {sorted(file)}")
+                if self.root:
+                    self.attributes |= dict(folder.attrs)
+                folder.visititems(lambda name, item, path=path: self._add(path, name, item))
 
     def _add(self, path: str, name: str, item: h5py.Dataset | h5py.Group) -> None:
         if isinstance(item, h5py.Dataset):
@@ -106,22 +116,22 @@ class Datasets:
 
     def label(self, entry: _Entry) -> str:
         """File and name, for messages."""
-        return f"{entry.path}: dataset {entry.name!r}"
+        return f"{entry.path}: dataset {self.root + entry.name!r}"
 
     def read_entry(self, entry: _Entry) -> np.ndarray:
         """One dataset of any file."""
-        return read_datasets(entry.path, {entry.name: " ".join(f"axis_{i}" for i in range(len(entry.shape)))})[
-            entry.name
-        ]
+        name = self.root + entry.name
+        return read_datasets(entry.path, {name: " ".join(f"axis_{i}" for i in range(len(entry.shape)))})[name]
 
     def read(self, axes: dict[str, str]) -> dict[str, np.ndarray]:
         """Datasets of the first file, as `read_datasets` does."""
-        return read_datasets(self.paths[0], axes)
+        found = read_datasets(self.paths[0], {self.root + name: expected for name, expected in axes.items()})
+        return {name[len(self.root) :]: values for name, values in found.items()}
 
     def labels_from_lists(self, entry: _Entry, num_trials: int) -> Int[np.ndarray, "trials"]:
         """The label of each trial from a dataset that lists the trials of each condition; -1: in no list."""
         with open_file(entry.path) as file:
-            lists = [np.atleast_1d(trials) for trials in file[entry.name][()]]
+            lists = [np.atleast_1d(trials) for trials in file[self.root + entry.name][()]]
         labels = np.full(num_trials, -1, np.int32)
         trials = np.concatenate([np.zeros(0), *lists])
         if (outside := (trials < 0) | (trials >= num_trials) | (trials != np.floor(trials))).any():

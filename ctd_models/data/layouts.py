@@ -86,7 +86,8 @@ def load_spike_trials(
         behavior: names of the behaviours to read; None: all that are found; (): none.
         labels: whether the conditions also become the `labels` of the trials, for models conditional on class.
         bin_width_s: width of a bin [s], where the file does not tell.
-        group: in the layout "nlb", the group that holds the targets, where there are several.
+        group: the group of the file that holds the session, where there are several; in the layout "nlb" the group that
+            holds the targets.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -98,13 +99,19 @@ def load_spike_trials(
     if not paths:
         raise ValueError("expected the path of a file, got none")
     datasets = Datasets(paths)
+    nlb = layout == "nlb" or (layout is None and datasets.find(LAYOUTS["nlb"].marks[0]))
+    if group is not None and not nlb:
+        datasets, group = Datasets(paths, group), None
     layout = recognise_layout(datasets) if layout is None else layout
     if layout not in LAYOUTS:
         raise ValueError(f"layout must be one of {list(LAYOUTS)} or None, got {layout!r}")
     if missing := [mark for mark in LAYOUTS[layout].marks if not datasets.find(mark)]:
         raise ValueError(f"{datasets.where}: the layout {layout!r} has {missing}, found are {datasets.summary()}")
-    if layout != "nlb" and (len(paths) > 1 or group is not None):
-        raise ValueError(f"several files and `group` are for the layout 'nlb', {datasets.where} has {layout!r}")
+    if layout != "nlb" and len(paths) > 1:
+        raise ValueError(
+            f"several files of one session are for the layout 'nlb', {datasets.where} has {layout!r}; `load_sessions` "
+            "reads files of several sessions"
+        )
     chosen = num_forward_bins or any(choice is not None for choice in (heldin, heldout, external_inputs))
     if chosen and layout not in ("recording", "simulation"):
         raise ValueError(

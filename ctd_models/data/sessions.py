@@ -1,32 +1,262 @@
-"""Trials of several recording sessions, in one set of padded arrays."""
+"""Several recording sessions with different neurons: reading them, and putting their trials into one set of arrays."""
 
-from collections.abc import Mapping
+import os
+import warnings
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, no_type_check
 
+import h5py
 import numpy as np
 
+from ctd_models.data.hdf5 import open_file, read_datasets
+from ctd_models.data.layouts import load_spike_trials
+from ctd_models.data.spike_dataset import PARTS, SpikeDataset
 from ctd_models.data.spike_trials import SpikeTrials
+
+_OF_TRIAL, _OF_CHANNEL = "trials/pseudo_session_of_trial", "meta/pseudo_session_of_channel"
+_MARKS = (("trials/spikes", "trials/split"), ("spikes", "split"), ("train_encod_data", "train_recon_data"))
 
 
 @no_type_check  # it checks its arguments itself
-def stitch_trials(sessions: Mapping[str, SpikeTrials]) -> SpikeTrials:
-    """All trials, session after session; `sessions` of the result numbers them in the order of the mapping.
+def load_sessions(
+    path: str | os.PathLike | Sequence[str | os.PathLike] | Mapping[str, str | os.PathLike], **options: Any
+) -> dict[str, SpikeDataset]:
+    """Reads recording sessions: name → trials.
+
+    - Several files are a session each, named after the files, or as the mapping name → file says.
+    - One file with a layout of `load_spike_trials` in two groups or more at its top has a session in each, named after
+      the groups.
+    - One recording with `trials/pseudo_session_of_trial` [trials] and `meta/pseudo_session_of_channel` [channels] is
+      parted into pseudo-sessions, trials and channels of the same number each, "0", "1", …; what has a negative number is
+      left out. This is a test of stitching inside one recording.
+
+    Any other file is one session, named after the file.
+
+    Args:
+        path: file, files, or name → file.
+        options: arguments of `load_spike_trials`, the same for all sessions. Unless `heldin` or `heldout` are given,
+            all neurons are read.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: there is no file, two have the same name, a pseudo-session has no training trial or no neuron that is
+            read, or a file is not what `load_spike_trials` reads.
+    """
+    if not isinstance(path, Mapping):
+        paths = [path] if isinstance(path, str | os.PathLike) else list(path)
+        names = [Path(p).stem for p in paths]
+        if twice := sorted({name for name in names if names.count(name) > 1}):
+            raise ValueError(f"several files are named {twice}: give a mapping name → file, such as {{'monday': …}}")
+        path = dict(zip(names, paths, strict=True))
+    if not path:
+        raise ValueError("expected the paths of files, got none")
+    if len(path) > 1:
+        return {name: _load(file, options) for name, file in path.items()}
+    ((name, file),) = path.items()
+    if groups := _groups(file):
+        return {group: _load(file, options | {"group": group}) for group in groups}
+    with open_file(file) as opened:
+        parted = [field in opened for field in (_OF_TRIAL, _OF_CHANNEL)]
+    if any(parted) and not all(parted):
+        raise ValueError(f"{os.fspath(file)} has one of {_OF_TRIAL!r} and {_OF_CHANNEL!r}, pseudo-sessions need both")
+    data = _load(file, options)
+    return _pseudo_sessions(data, file) if all(parted) else {name: data}
+
+
+@no_type_check  # it checks its arguments itself
+def stitch_sessions(sessions: Mapping[str, SpikeDataset]) -> SpikeDataset:
+    """One dataset of all sessions, whose trials are those of `stitch_trials`.
+
+    Rates, latents, conditions and behaviours are those that all sessions have, session after session; a behaviour whose
+    unit or dimensions differ is left out, with a warning. A session may lack a part, but not the training trials.
+
+    Raises:
+        ValueError: there is no session, or one has no training trials; sessions differ in the width or number of bins, in
+            the times of bins or in external inputs; conditions, labels or lengths are known in some of them only; or
+            conditions are known and no condition is in all sessions.
+    """
+    if not sessions:
+        raise ValueError("there is no session")
+    for name, data in sessions.items():
+        if not isinstance(data, SpikeDataset):
+            raise TypeError(f"session {name!r} must be a SpikeDataset, got {type(data).__name__}")
+    _check_alike(sessions)
+    all_of = list(sessions.values())
+    form = _form({name: data.train for name, data in sessions.items()})
+    parts = [part for part in PARTS if any(part in data.parts for data in all_of)]
+    members = {part: {name: data for name, data in sessions.items() if part in data.parts} for part in parts}
+    trials = {
+        part: _joined({name: data.parts[part] for name, data in members[part].items()}, list(sessions), form)
+        for part in parts
+    }
+
+    def join(field: str, pad: bool = False) -> dict[str, np.ndarray]:
+        known = {part: [getattr(data, field).get(part) for data in members[part].values()] for part in parts}
+        if any(values is None for of_part in known.values() for values in of_part):
+            return {}
+        if pad:
+            heldin = {part: [data.num_heldin for data in members[part].values()] for part in parts}
+            known = {p: [_pad(v, n, form) for v, n in zip(known[p], heldin[p], strict=True)] for p in parts}
+        if any(values.shape[1:] != known["train"][0].shape[1:] for of_part in known.values() for values in of_part):
+            return {}
+        return {part: np.concatenate(of_part) for part, of_part in known.items()}
+
+    units = {data.rates_unit for data in all_of}
+    names = _shared_behaviors(sessions)
+    times = [data.time_s for data in all_of]
+    return SpikeDataset(
+        **trials,
+        layout=", ".join(sorted({data.layout for data in all_of})),
+        num_heldin=form[0],
+        num_heldout=form[1],
+        trial_indices=join("trial_indices"),
+        bin_width_s=all_of[0].bin_width_s,
+        time_s=None if any(time is None for time in times) else times[0],
+        rates=join("rates", pad=True) if len(units) == 1 else {},
+        rates_unit=units.pop() if len(units) == 1 else None,
+        latents=join("latents"),
+        conditions=join("conditions"),
+        behavior={
+            part: {name: np.concatenate([d.behavior[part][name] for d in members[part].values()]) for name in names}
+            for part in parts
+            if all(name in d.behavior.get(part, {}) for d in members[part].values() for name in names)
+        },
+        behavior_units={name: all_of[0].behavior_units.get(name, "a.u.") for name in names},
+        sessions=tuple(sessions),
+    )
+
+
+@no_type_check  # it checks its arguments itself
+def stitch_trials(
+    sessions: Mapping[str, SpikeTrials],
+    names: Sequence[str] | None = None,
+    num_neurons: tuple[int, int] | None = None,
+) -> SpikeTrials:
+    """All trials, session after session; `sessions` of the result are places in `names`.
 
     Neurons of smaller sessions are padded with zeros that have weight 0 in `mask`: those that are read first, then those
     that are only to be predicted.
 
     Args:
         sessions: name → trials. Numbers of neurons and of trials may differ; bins and external inputs may not.
+        names: all sessions; None: those of the mapping, in its order.
+        num_neurons: (how many neurons are read, how many are only to be predicted) after padding; None: as many as the
+            largest session has.
 
     Raises:
-        ValueError: there is no session, one has no trials, bins or external inputs differ, or labels or lengths are
-            known in some of them only.
+        ValueError: there is no session, one has no trials, is not in `names` or has more neurons than `num_neurons`; bins
+            or external inputs differ; or labels or lengths are known in some of them only.
     """
     if not sessions:
         raise ValueError("there is no session")
     for name, trials in sessions.items():
         if not isinstance(trials, SpikeTrials):
             raise TypeError(f"session {name!r} must be SpikeTrials, got {type(trials).__name__}")
+    names = list(sessions) if names is None else list(names)
+    if unknown := [name for name in sessions if name not in names]:
+        raise ValueError(f"sessions {unknown} are not among {names}")
+    form = _form(sessions)
+    if num_neurons is not None:
+        for name, trials in sessions.items():
+            own = _form({name: trials})
+            if own[0] > num_neurons[0] or own[1] > num_neurons[1]:
+                raise ValueError(
+                    f"session {name!r} has {own[0]} neurons that are read and {own[1]} that are not, expected at most "
+                    f"{num_neurons[0]} and {num_neurons[1]}"
+                )
+        form = num_neurons
+    return _joined(sessions, names, form)
+
+
+def _load(path: str | os.PathLike, options: Mapping[str, Any]) -> SpikeDataset:
+    """One session, all of whose neurons are read unless the options say otherwise."""
+    with open_file(path) as file:
+        folder = file[options["group"]] if "group" in options else file
+        chooses = any(all(mark in folder for mark in marks) for marks in _MARKS[:2])  # layouts that let one choose
+    if chooses and not {"heldin", "heldout"} & options.keys():
+        options = {**options, "heldout": ()}
+    return load_spike_trials(path, **options)
+
+
+def _groups(path: str | os.PathLike) -> list[str]:
+    """Groups at the top of a file that hold a session each."""
+    with open_file(path) as file:
+        groups = [name for name, item in file.items() if isinstance(item, h5py.Group)]
+        groups = [name for name in groups if any(all(f"{name}/{mark}" in file for mark in marks) for marks in _MARKS)]
+        itself = any(all(mark in file for mark in marks) for marks in _MARKS)
+    return [] if itself else groups
+
+
+def _pseudo_sessions(data: SpikeDataset, path: str | os.PathLike) -> dict[str, SpikeDataset]:
+    arrays = read_datasets(path, {_OF_TRIAL: "trials", _OF_CHANNEL: "channels"})
+    of_trial, of_channel = arrays[_OF_TRIAL], arrays[_OF_CHANNEL]
+    numbers = sorted({*of_trial.tolist(), *of_channel.tolist()})
+    sessions = {}
+    for number in [number for number in numbers if number >= 0]:
+        if not (of_trial == number).any() or not (of_channel == number).any():
+            raise ValueError(f"{os.fspath(path)}: pseudo-session {number:g} has no trials or no channels")
+        mine = {part: (part, of_trial[indices] == number) for part, indices in data.trial_indices.items()}
+        try:
+            session = data.with_neurons(of_channel[data.neurons] == number).with_parts(mine)
+        except ValueError as error:
+            raise ValueError(f"{os.fspath(path)}: pseudo-session {number:g}: {error}") from None
+        sessions[f"{number:g}"] = session
+    return sessions
+
+
+def _check_alike(sessions: Mapping[str, SpikeDataset]) -> None:
+    """Raises ValueError where widths or times of bins differ, or conditions do not fit."""
+    (first_name, first), *others = sessions.items()
+    for name, data in others:
+        widths = data.bin_width_s, first.bin_width_s
+        if (None in widths and widths != (None, None)) or (None not in widths and not np.isclose(*widths, rtol=1e-6)):
+            raise ValueError(
+                f"session {name!r} has bins of {widths[0]} s, session {first_name!r} of {widths[1]} s: sessions are "
+                "stitched bin by bin, so bin them alike (`rebin`), or say how wide bins are (bin_width_s=)"
+            )
+        starts = data.time_s, first.time_s
+        both = all(time is not None for time in starts) and len(starts[0]) == len(starts[1])
+        if both and not np.allclose(*starts, atol=0.01 * np.diff(first.time_s).min()):
+            raise ValueError(
+                f"bins of session {name!r} begin {data.time_s[0]:g} s after the event, those of session {first_name!r} "
+                f"{first.time_s[0]:g} s: cut trials alike"
+            )
+        if bool(data.conditions) != bool(first.conditions):
+            raise ValueError(
+                f"conditions must be known for all sessions or for none, see {first_name!r} and {name!r}: "
+                "dataclasses.replace(data, conditions={}) forgets them"
+            )
+    known = {
+        name: set(np.concatenate(list(data.conditions.values())).tolist()) - {-1}
+        for name, data in sessions.items()
+        if data.conditions
+    }
+    if known and not set.intersection(*known.values()):
+        listed = "; ".join(f"{name!r} has {sorted(found)[:12]}" for name, found in known.items())
+        raise ValueError(
+            f"no condition is in all sessions ({listed}): number them alike, or forget them by "
+            "dataclasses.replace(data, conditions={})"
+        )
+
+
+def _shared_behaviors(sessions: Mapping[str, SpikeDataset]) -> list[str]:
+    """Names of the behaviours that all sessions have in the same unit and dimensions."""
+    first = next(iter(sessions.values()))
+    names = []
+    for name, values in first.behavior.get("train", {}).items():
+        found = [data.behavior.get("train", {}).get(name) for data in sessions.values()]
+        units = {data.behavior_units.get(name) for data in sessions.values()}
+        if len(units) == 1 and all(v is not None and v.shape[1:] == values.shape[1:] for v in found):
+            names.append(name)
+        else:
+            warnings.warn(f"behaviour {name!r} is left out: not all sessions have it in the same form", stacklevel=3)
+    return names
+
+
+def _form(sessions: Mapping[str, SpikeTrials]) -> tuple[int, int]:
+    """(neurons that are read, neurons that are not) of the largest session, after a check that trials fit together."""
+    for name, trials in sessions.items():
         if len(trials.targets) == 0:
             raise ValueError(f"session {name!r} has no trials")
     first_name, first = next(iter(sessions.items()))
@@ -41,15 +271,7 @@ def stitch_trials(sessions: Mapping[str, SpikeTrials]) -> SpikeTrials:
             if (getattr(trials, field) is None) != (getattr(first, field) is None):
                 raise ValueError(f"{field} must be given for all sessions or for none, see {first_name!r} and {name!r}")
     read = max(trials.inputs.shape[2] for trials in sessions.values())
-    hidden = max(trials.targets.shape[2] - trials.inputs.shape[2] for trials in sessions.values())
-    padded = [_padded(trials, read, hidden) for trials in sessions.values()]
-    numbers = np.repeat(np.arange(len(padded)), [len(trials.targets) for trials in padded]).astype(np.int32)
-    joined = {
-        field: None if getattr(padded[0], field) is None else np.concatenate([getattr(t, field) for t in padded])
-        for field in SpikeTrials._fields
-        if field != "sessions"
-    }
-    return SpikeTrials(**joined, sessions=numbers)
+    return read, max(trials.targets.shape[2] - trials.inputs.shape[2] for trials in sessions.values())
 
 
 def _read(trials: SpikeTrials) -> int:
@@ -64,19 +286,35 @@ def _external(trials: SpikeTrials) -> int:
     return 0 if trials.external_inputs is None else trials.external_inputs.shape[2]
 
 
-def _padded(trials: SpikeTrials, read: int, hidden: int) -> SpikeTrials:
-    """The trials with so many neurons that are read and so many that are not."""
+def _joined(sessions: Mapping[str, SpikeTrials], names: Sequence[str], form: tuple[int, int]) -> SpikeTrials:
+    """The trials of the sessions, padded to the form and numbered by the names."""
+    bins = max(1 if trials.mask is None else trials.mask.shape[1] for trials in sessions.values())
+    padded = [_padded(trials, bins, form) for trials in sessions.values()]
+    numbers = np.repeat([list(names).index(name) for name in sessions], [len(trials.targets) for trials in padded])
+    joined = {
+        field: None if getattr(padded[0], field) is None else np.concatenate([getattr(t, field) for t in padded])
+        for field in SpikeTrials._fields
+        if field != "sessions"
+    }
+    return SpikeTrials(**joined, sessions=numbers.astype(np.int32))
+
+
+def _padded(trials: SpikeTrials, mask_bins: int, form: tuple[int, int]) -> SpikeTrials:
+    """The trials with so many neurons that are read and so many that are not, and a mask of so many bins."""
     own = trials.inputs.shape[2]
-    missing = (read - own, hidden - (trials.targets.shape[2] - own))
-
-    def pad(values: Any, counts: tuple[int, int]) -> np.ndarray:
-        values = np.asarray(values)
-        zeros = [np.zeros((*values.shape[:2], count), values.dtype) for count in counts]
-        return np.concatenate([values[..., :own], zeros[0], values[..., own:], zeros[1]], axis=2)
-
-    weights = np.ones((len(trials.targets), 1, trials.targets.shape[2]), np.float32)
+    weights = np.ones((len(trials.targets), mask_bins, trials.targets.shape[2]), np.float32)
     if trials.mask is not None:
         weights = weights * np.asarray(trials.mask, np.float32)
     return trials._replace(
-        inputs=pad(trials.inputs, (missing[0], 0)), targets=pad(trials.targets, missing), mask=pad(weights, missing)
+        inputs=_pad(trials.inputs, own, (form[0], 0)),
+        targets=_pad(trials.targets, own, form),
+        mask=_pad(weights, own, form),
     )
+
+
+def _pad(values: Any, heldin: int, form: tuple[int, int]) -> np.ndarray:
+    """Neurons that are read, and the others, each padded with zeros."""
+    values = np.asarray(values)
+    counts = form[0] - heldin, form[1] - (values.shape[2] - heldin)
+    zeros = [np.zeros((*values.shape[:2], count), values.dtype) for count in counts]
+    return np.concatenate([values[..., :heldin], zeros[0], values[..., heldin:], zeros[1]], axis=2)

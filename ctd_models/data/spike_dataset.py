@@ -1,9 +1,9 @@
-"""Spiking data of one session, parted for training, validation and test."""
+"""Spiking data, parted for training, validation and test."""
 
 import dataclasses
 import warnings
-from collections.abc import Mapping
-from typing import no_type_check
+from collections.abc import Callable, Mapping
+from typing import Any, no_type_check
 
 import numpy as np
 from jaxtyping import Float, Int, Real, Shaped
@@ -16,7 +16,7 @@ PARTS = ("train", "validation", "test")
 
 @dataclasses.dataclass(frozen=True, repr=False)
 class SpikeDataset:
-    """Trials of one session and what is known about them. What is kept by part has the keys of `parts`."""
+    """Trials and what is known about them. What is kept by part has the keys of `parts`."""
 
     train: SpikeTrials
     """Trials to train on. Targets that the file does not know are 0 and have weight 0 in `mask`."""
@@ -53,6 +53,9 @@ class SpikeDataset:
     """Name of a behaviour → its unit, "a.u." where the file does not tell."""
     dropped: Mapping[str, int] = dataclasses.field(default_factory=dict)
     """Reason → number of trials of the file that are in no part; empty: none."""
+    sessions: tuple[str, ...] = ()
+    """Names of the recording sessions, if several are stitched; `sessions` of the trials are places in this list, and
+    `trial_indices` are those of each session's own file."""
 
     def __repr__(self) -> str:
         return summary(self, (field.name for field in dataclasses.fields(self)))
@@ -61,6 +64,64 @@ class SpikeDataset:
     def parts(self) -> dict[str, SpikeTrials]:
         """Name → trials of the parts that exist."""
         return {name: trials for name in PARTS if (trials := getattr(self, name)) is not None}
+
+    def with_parts(self, parts: Mapping[str, tuple[str, Any]]) -> "SpikeDataset":
+        """The same with other parts.
+
+        Args:
+            parts: part → (the part that its trials are taken from, their indices there, a slice or a mask). Parts
+                without trials are left out.
+
+        Raises:
+            ValueError: there is no such part, or no training trial is left.
+        """
+        if unknown := sorted({*parts, *(source for source, _ in parts.values())} - set(PARTS)):
+            raise ValueError(f"parts are {list(PARTS)}, got {unknown}")
+        if absent := sorted({source for source, _ in parts.values()} - set(self.parts)):
+            raise ValueError(f"there are no {absent[0]} trials, the dataset has {list(self.parts)}")
+        taken = {part: (self.parts[source].take(indices), source, indices) for part, (source, indices) in parts.items()}
+        taken = {part: chosen for part, chosen in taken.items() if len(chosen[0].targets)}
+        if "train" not in taken:
+            raise ValueError("no training trial is left")
+
+        def split(known: Mapping[str, Any], take: Callable[[Any, Any], Any] = lambda values, i: values[i]) -> Any:
+            return {part: take(known[source], i) for part, (_, source, i) in taken.items() if source in known}
+
+        def each(values: Mapping[str, Any], indices: Any) -> dict[str, Any]:
+            return {name: of_name[indices] for name, of_name in values.items()}
+
+        by_part = {name: split(getattr(self, name)) for name in ("trial_indices", "rates", "latents", "conditions")}
+        trials = {part: taken[part][0] if part in taken else None for part in PARTS}
+        return dataclasses.replace(self, **trials, **by_part, behavior=split(self.behavior, each))
+
+    def with_neurons(self, neurons: Any) -> "SpikeDataset":
+        """The same with some of the targets' neurons.
+
+        Args:
+            neurons: places among the targets' neurons, or a mask; those that are read come first in the result as well.
+
+        Raises:
+            ValueError: none of them is read.
+        """
+        places = np.unique(np.arange(self.num_heldin + self.num_heldout)[neurons])
+        read = places[places < self.num_heldin]
+        if not len(read):
+            raise ValueError(f"none of the neurons is among the {self.num_heldin} that are read")
+
+        def cut(trials: SpikeTrials | None) -> SpikeTrials | None:
+            if trials is None:
+                return None
+            mask = trials.mask if trials.mask is None or trials.mask.shape[2] == 1 else trials.mask[..., places]
+            return trials._replace(inputs=trials.inputs[..., read], targets=trials.targets[..., places], mask=mask)
+
+        return dataclasses.replace(
+            self,
+            **{part: cut(getattr(self, part)) for part in PARTS},
+            num_heldin=len(read),
+            num_heldout=len(places) - len(read),
+            neurons=self.neurons[places],
+            rates={part: rates[..., places] for part, rates in self.rates.items()},
+        )
 
 
 @no_type_check  # the level of the warning counts calls

@@ -200,7 +200,7 @@ def put(index, value):
             {"layout": "nlb"},
             r"the layout 'nlb' has \['\*/train_spikes_heldin'\], found are.*trials/spi",
         ),
-        (lambda a: None, {"group": "trials"}, "`group` are for the layout 'nlb'"),
+        (lambda a: None, {"group": "nothing"}, r"no group 'nothing', at its top are .*'meta', 'trials'"),
         (
             lambda a: a.update({"trials/stimulus": np.ones((10, 4, 2))}),
             {"external_inputs": "stimulus"},

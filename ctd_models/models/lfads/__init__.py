@@ -17,7 +17,7 @@ from ctd_models.models.lfads.priors import (
     Prior,
     StudentT,
 )
-from ctd_models.models.lfads.sessions import SessionReadIn, SessionReadOut, with_session_weights
+from ctd_models.models.lfads.sessions import SessionReadIn, SessionReadOut, add_sessions, with_session_weights
 
 __all__ = [
     "LFADS",
@@ -41,6 +41,7 @@ __all__ = [
     "SessionReadOut",
     "StudentT",
     "ZeroInflatedGamma",
+    "add_sessions",
     "factor_map",
     "importance_weighted_bound",
     "infer",

@@ -9,9 +9,10 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from ctd_models.configuration import deterministic
+from ctd_models.data.sessions import stitch_trials
 from ctd_models.data.spike_trials import SpikeTrials
 from ctd_models.models.initializers import ScaledNormal
-from ctd_models.models.lfads.bound import BoundTerms, bound_terms, from_bin
+from ctd_models.models.lfads.bound import BoundTerms, bound_terms
 from ctd_models.models.lfads.checks import check_inputs, check_known_inputs, check_sessions, check_trials
 from ctd_models.models.lfads.controller import Controller
 from ctd_models.models.lfads.distributions import DiagonalGaussian, PosteriorHead, one_hot
@@ -19,7 +20,7 @@ from ctd_models.models.lfads.encoder import Encoder
 from ctd_models.models.lfads.generator import Generator
 from ctd_models.models.lfads.observations import Observation, Poisson
 from ctd_models.models.lfads.posterior import Posterior
-from ctd_models.models.lfads.sessions import SessionReadIn, SessionReadOut
+from ctd_models.models.lfads.sessions import SessionReadIn, SessionReadOut, start_of_session
 
 MIN_CODE_VARIANCE = 1e-4
 
@@ -111,22 +112,27 @@ class LFADS(nn.Module):
         bias = variables["params"].get(name, {}).get("bias")
         if bias is None:
             return variables
-        targets = from_bin(self.encoder.start, trials.targets).astype(jnp.float32)
         if bias.ndim == 1:
-            start = self.observation.start(targets.mean((0, 1)), targets.var((0, 1))).reshape(-1)
+            start = start_of_session(self, trials, jnp.ones(len(trials.targets)))
         else:
-            start = jax.vmap(lambda mine: self._start(targets, mine))(
-                jax.nn.one_hot(trials.sessions, len(bias), axis=0)
-            )
+            mine = jax.nn.one_hot(trials.sessions, len(bias), axis=0)
+            start = jax.vmap(lambda mine: start_of_session(self, trials, mine))(mine)
         read_out = {**variables["params"][name], "bias": bias + start}
         return {**variables, "params": {**variables["params"], name: read_out}}
 
-    def _start(self, targets: Float[Array, "trials time N"], mine: Float[Array, "trials"]) -> Float[Array, "NP"]:
-        """Raw parameters to begin with, from the trials of one session; from all where it has none."""
-        weights = mine + 1e-6
-        mean = jnp.average(targets.mean(axis=1), axis=0, weights=weights)
-        variance = jnp.average(((targets - mean) ** 2).mean(axis=1), axis=0, weights=weights)
-        return self.observation.start(mean, variance).reshape(-1)
+    @no_type_check  # it checks its arguments itself
+    def stitch(self, sessions: Any) -> SpikeTrials:
+        """Trials of sessions, name → `SpikeTrials`, padded and numbered as a model with sessions expects them.
+
+        Raises:
+            TypeError: the model has no sessions.
+            ValueError: it does not know a session, or one has more neurons than the largest it knows; see `stitch_trials`.
+        """
+        if self.read_in is None:
+            raise TypeError("this model has no sessions: read_in is None")
+        self.read_in.indices(list(sessions))
+        heldout = self.num_neurons - self.inputs_size
+        return stitch_trials(sessions, self.read_in.sessions, (self.inputs_size, heldout))
 
     # Inference --------------------------------------------------------------------------------------------------------
 

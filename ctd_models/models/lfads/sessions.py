@@ -1,15 +1,18 @@
 """Stitching: what belongs to each recording session, around one generator for all."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, no_type_check
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float, Int, PRNGKeyArray
 
+from ctd_models.data.sessions import stitch_trials
+from ctd_models.data.spike_trials import SpikeTrials
 from ctd_models.models.initializers import ScaledNormal
+from ctd_models.models.lfads.bound import from_bin
 
 
 class _OfSessions(nn.Module):
@@ -22,6 +25,8 @@ class _OfSessions(nn.Module):
 
     def __post_init__(self):
         super().__post_init__()
+        if isinstance(self.sessions, str):
+            raise TypeError(f"sessions must be a sequence of names, got {self.sessions!r}")
         object.__setattr__(self, "sessions", tuple(self.sessions))
         if not self.sessions:
             raise ValueError("sessions must name at least one session")
@@ -114,6 +119,103 @@ def with_session_weights(variables: Mapping[str, Any], weights: Sequence[Any], s
         read_out["kernel"][s, :used, :n] = (own.read_out / np.maximum(own.mean, 1e-2))[:used]
     changed = jax.tree.map(jnp.asarray, {"read_in": read_in, "readout": read_out})
     return {**variables, "params": {**variables["params"], **changed}}
+
+
+@no_type_check  # it checks its arguments itself
+def add_sessions(
+    model: nn.Module,
+    variables: Mapping[str, Any],
+    sessions: Mapping[str, SpikeTrials],
+    key: PRNGKeyArray,
+    weights: Mapping[str, Any] | None = None,
+) -> tuple[nn.Module, dict[str, Any]]:
+    """(a stitched model, its variables) with more sessions; everything else stays as it was trained.
+
+    Train it on `model.stitch(sessions)` with `trainable=["read_in", "readout"]`: then only the maps of the new sessions
+    change, and what all sessions share stays frozen.
+
+    Args:
+        model: an `LFADS` with a `SessionReadIn` and a `SessionReadOut`.
+        variables: Flax's whole dictionary.
+        sessions: name → trials of the new sessions, such as their training trials: their rates begin at their means.
+        key: from which random maps are drawn.
+        weights: name → `SessionWeights` of the read-in, as `ctd_models.analysis.regression_weights` makes them; without
+            them, and for the read-out, maps begin at random.
+
+    Raises:
+        TypeError: the model has no sessions.
+        ValueError: a session is in the model already, has no trials or trials that do not fit, or the weights have other
+            neurons or dimensions.
+    """
+    if not isinstance(model.read_in, SessionReadIn) or not isinstance(model.readout, SessionReadOut):
+        raise TypeError("sessions are added to an LFADS with a SessionReadIn and a SessionReadOut")
+    if known := [name for name in sessions if name in model.read_in.sessions]:
+        raise ValueError(f"sessions {known} are in the model already, which has {list(model.read_in.sessions)}")
+    trials = stitch_trials(sessions)
+    old, P = (model.inputs_size, model.num_neurons - model.inputs_size), model.observation.num_parameters
+    read, hidden = (max(pair) for pair in zip(old, _form(trials), strict=True))
+    names = (*model.read_in.sessions, *sessions)
+    larger = model.clone(
+        num_neurons=read + hidden,
+        num_input_neurons=None if model.num_input_neurons is None and not hidden else read,
+        read_in=model.read_in.clone(sessions=names, num_neurons=read),
+        readout=model.readout.clone(sessions=names, num_neurons=read + hidden),
+    )
+    params = jax.tree.map(np.array, {name: variables["params"][name] for name in ("read_in", "readout")})
+    size, factors = params["read_in"]["kernel"].shape[2], params["readout"]["kernel"].shape[1]
+    keys = jax.random.split(key)
+    drawn_in = np.array(_stacked(keys[0], (len(sessions), read, size)))
+    drawn_out = _stacked(keys[1], (len(sessions), factors, (read + hidden) * P))
+    padded = larger.stitch(sessions)
+    numbers = np.arange(len(model.read_in.sessions), len(names))
+    start = np.stack([start_of_session(model, padded, padded.sessions == number) for number in numbers])
+    bias_in = np.zeros((len(sessions), size), np.float32)
+    for s, name in enumerate(sessions):
+        if name in (weights or {}):
+            _check_weights(weights[name], name, sessions[name].inputs.shape[2], size)
+            drawn_in[s] = 0.0
+            drawn_in[s, : len(weights[name].read_in)] = weights[name].read_in
+            bias_in[s] = -weights[name].mean @ weights[name].read_in
+
+    def spread(values: np.ndarray) -> np.ndarray:
+        """Raw parameters [..., N P] of the old neurons, those that are read and the others, at their new places."""
+        values = values.reshape(*values.shape[:-1], -1, P)
+        new = np.zeros((*values.shape[:-2], read + hidden, P), values.dtype)
+        new[..., : old[0], :], new[..., read : read + old[1], :] = values[..., : old[0], :], values[..., old[0] :, :]
+        return new.reshape(*values.shape[:-2], -1)
+
+    old_in = np.pad(params["read_in"]["kernel"], [(0, 0), (0, read - old[0]), (0, 0)])
+    changed = {
+        "read_in": {"kernel": [old_in, drawn_in], "bias": [params["read_in"]["bias"], bias_in]},
+        "readout": {
+            "kernel": [spread(params["readout"]["kernel"]), drawn_out],
+            "bias": [spread(params["readout"]["bias"]), start],
+        },
+    }
+    changed = {part: {name: jnp.concatenate(pair) for name, pair in leaves.items()} for part, leaves in changed.items()}
+    return larger, {**variables, "params": {**variables["params"], **changed}}
+
+
+def start_of_session(model: Any, trials: SpikeTrials, mine: Any) -> Float[Array, "NP"]:
+    """Raw parameters for a read-out to begin with, from the trials where `mine` is 1; from all where it is 0 everywhere."""
+    targets = from_bin(model.encoder.start, trials.targets).astype(jnp.float32)
+    weights = jnp.asarray(mine, jnp.float32) + 1e-6
+    mean = jnp.average(targets.mean(axis=1), axis=0, weights=weights)
+    variance = jnp.average(((targets - mean) ** 2).mean(axis=1), axis=0, weights=weights)
+    return model.observation.start(mean, variance).reshape(-1)
+
+
+def _form(trials: SpikeTrials) -> tuple[int, int]:
+    """(neurons that are read, neurons that are not)."""
+    return trials.inputs.shape[2], trials.targets.shape[2] - trials.inputs.shape[2]
+
+
+def _check_weights(weights: Any, name: str, neurons: int, size: int) -> None:
+    if weights.read_in.shape != (neurons, size):
+        raise ValueError(
+            f"session {name!r} has {neurons} neurons and the model {size} shared dimensions, got weights of shape "
+            f"{weights.read_in.shape}"
+        )
 
 
 def _stacked(key: Any, shape: tuple[int, int, int], dtype: Any = jnp.float32) -> Float[Array, "S fan_in fan_out"]:

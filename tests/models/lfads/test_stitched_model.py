@@ -6,7 +6,7 @@ import optax
 import pytest
 
 from ctd_models import LFADS, Trainer, load_checkpoint
-from ctd_models.analysis import principal_component_weights
+from ctd_models.analysis import principal_component_weights, regression_weights
 from ctd_models.data import CoordinatedDropout, SpikeTrials, stitch_trials
 from ctd_models.models.lfads import (
     AutoregressivePrior,
@@ -16,6 +16,7 @@ from ctd_models.models.lfads import (
     Generator,
     SessionReadIn,
     SessionReadOut,
+    add_sessions,
     infer,
     with_session_weights,
 )
@@ -105,6 +106,16 @@ def test_it_trains_is_loaded_and_refuses_sessions_that_it_does_not_know(variable
     with pytest.raises(ValueError, match=r"expected sessions \(16,\).*got none"):
         infer(model, variables, TRIALS._replace(sessions=None))
     assert model.read_in.indices(["b", "a"]).tolist() == [1, 0]
+    alone = model.stitch({"b": SpikeTrials.from_spikes(SPIKES[1])})  # padded and numbered as the model knows it
+    jax.tree.map(np.testing.assert_array_equal, alone, TRIALS.take(TRIALS.sessions == 1))
+    with pytest.raises(ValueError, match=r"sessions \['c'\] are not among those of the model"):
+        model.stitch({"c": SpikeTrials.from_spikes(SPIKES[1])})
+    with pytest.raises(
+        ValueError, match="session 'a' has 7 neurons that are read and 0 that are not, expected at most 4"
+    ):
+        model.stitch({"a": SpikeTrials.from_spikes(np.ones((2, 5, 7), int))})
+    with pytest.raises(TypeError, match="this model has no sessions"):
+        LFADS(4, Encoder(4), Generator(5, 3, Gaussian())).stitch({"a": SpikeTrials.from_spikes(SPIKES[0])})
     with pytest.raises(ValueError, match=r"sessions \['c'\] are not among those of the model, \['a', 'b'\]"):
         model.read_in.indices(["a", "c"])
 
@@ -127,6 +138,62 @@ def test_weights_of_principal_components_are_taken_over(variables):
     )
     with pytest.raises(ValueError, match="the model has 2 sessions, got weights of 1"):
         with_session_weights(variables, weights[:1])
+
+
+def test_a_session_is_added_and_nothing_else_changes(posterior, variables):
+    """More neurons than any before, two of them only to be predicted; old sessions are inferred as before."""
+    later = np.random.default_rng(5).poisson(2.0, (8, 5, 7))
+    new = {"c": SpikeTrials.from_spikes(later, heldout=[0, 3])}
+    weights = regression_weights(new["c"].inputs, np.arange(8) % 2, posterior.factors[..., :2], np.arange(16) % 2)
+    larger, begun = add_sessions(MODEL, variables, new, KEY, {"c": weights})
+    assert (larger.num_neurons, larger.inputs_size, larger.read_in.sessions) == (7, 5, ("a", "b", "c"))
+    np.testing.assert_allclose(begun["params"]["read_in"]["kernel"][2], weights.read_in, rtol=1e-6)
+    np.testing.assert_allclose(np.exp(begun["params"]["readout"]["bias"][2]), new["c"].targets.mean((0, 1)), rtol=1e-3)
+    old = larger.stitch({name: SpikeTrials.from_spikes(s) for name, s in zip("ab", SPIKES, strict=True)})
+    posterior_mean = jax.jit(lambda v, t: larger.apply(v, *t.read, method="posterior_mean"))
+    again = posterior_mean(begun, old)
+    np.testing.assert_allclose(again.factors, posterior.factors, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(again.rates[..., :4], posterior.rates, rtol=1e-5, atol=1e-6)
+
+    trained = Trainer(larger, elbo(larger), optax.adam(1e-2), batch_size=8).fit(
+        larger.stitch(new), 20, KEY, variables=begun, trainable=["read_in", "readout"]
+    )
+    assert trained.history["loss"][-5:].mean() < trained.history["loss"][:5].mean()
+    after = posterior_mean(trained.variables, old)
+    np.testing.assert_array_equal(after.rates, again.rates)  # frozen, to the last bit
+    assert (
+        np.abs(trained.variables["params"]["readout"]["kernel"][2] - begun["params"]["readout"]["kernel"][2]).min() > 0
+    )
+
+
+def test_old_neurons_that_are_predicted_keep_their_place():
+    """Read-outs of a model with held-out neurons, when a session with more neurons that are read comes."""
+    both = {name: SpikeTrials.from_spikes(s, heldout=[0]) for name, s in zip("ab", SPIKES, strict=True)}
+    trials = stitch_trials(both)
+    model = MODEL.clone(num_input_neurons=3, read_in=SessionReadIn(("a", "b"), 3, 2))
+    shapes = jax.eval_shape(model.init, RNGS, *trials.read)
+    numbers = iter(range(1000))
+    variables = jax.tree.map(lambda leaf: np.full(leaf.shape, next(numbers), np.float32), shapes)
+    variables["params"]["readout"]["bias"] = np.arange(8.0).reshape(2, 4)
+    wide = {"c": SpikeTrials.from_spikes(np.ones((2, 5, 7), int), heldout=[0, 1])}
+    larger, begun = add_sessions(model, variables, wide, KEY)
+    assert (larger.num_neurons, larger.inputs_size) == (7, 5)
+    np.testing.assert_array_equal(begun["params"]["readout"]["bias"][0], [0, 1, 2, 0, 0, 3, 0])
+
+
+def test_sessions_that_cannot_be_added(variables):
+    trials = SpikeTrials.from_spikes(SPIKES[0])
+    with pytest.raises(ValueError, match=r"sessions \['b'\] are in the model already"):
+        add_sessions(MODEL, variables, {"b": trials}, KEY)
+    with pytest.raises(ValueError, match="there is no session"):
+        add_sessions(MODEL, variables, {}, KEY)
+    wrong = principal_component_weights(SPIKES, None, 3)[0]
+    with pytest.raises(
+        ValueError, match=r"session 'c' has 4 neurons and the model 2 shared dimensions, got .*\(4, 3\)"
+    ):
+        add_sessions(MODEL, variables, {"c": trials}, KEY, {"c": wrong})
+    with pytest.raises(TypeError, match="SessionReadIn and a SessionReadOut"):
+        add_sessions(LFADS(4, Encoder(4), Generator(5, 3, Gaussian())), variables, {"c": trials}, KEY)
 
 
 @pytest.mark.parametrize(
