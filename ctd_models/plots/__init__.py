@@ -8,12 +8,14 @@ from ctd_models.plots.lfads import plot_elbo, plot_inferred_inputs, plot_inferre
 from ctd_models.plots.line_attractor import plot_along_line, plot_line_attractor, plot_line_story
 from ctd_models.plots.phase_plane import plot_phase_plane, plot_vector_field
 from ctd_models.plots.psths import plot_cosmoothing, plot_psths
+from ctd_models.plots.sessions import plot_aligned_factors, plot_session_scores, plot_transfer
 from ctd_models.plots.spectra import plot_eigenvalues, plot_speeds
 from ctd_models.plots.training import plot_history
 from ctd_models.plots.transitions import plot_transition_graph
 from ctd_models.plots.trials import plot_trials, plot_units
 
 __all__ = [
+    "plot_aligned_factors",
     "plot_along_line",
     "plot_bifurcation_diagram",
     "plot_cosmoothing",
@@ -30,7 +32,9 @@ __all__ = [
     "plot_parameter_plane",
     "plot_phase_plane",
     "plot_psths",
+    "plot_session_scores",
     "plot_speeds",
+    "plot_transfer",
     "plot_transition_graph",
     "plot_trials",
     "plot_units",

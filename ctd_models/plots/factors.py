@@ -31,6 +31,7 @@ def plot_factors(
     label: str | None = None,
     averages: bool = True,
     circular: bool = False,
+    linewidth: float = 0.5,
     pca: PCA | None = None,
     axes: Any = None,
 ) -> Any:
@@ -45,6 +46,7 @@ def plot_factors(
         label: what the conditions are, with their unit.
         averages: draw the average over the trials of each condition in bold.
         circular: colours that close in a circle, for directions.
+        linewidth: of single trials [points].
         pca: the projection; None: fitted to the factors.
         axes: three-dimensional axes to draw into.
 
@@ -72,7 +74,7 @@ def plot_factors(
     faint = averages and conditions is not None
     for trial in np.argsort(which, kind="stable")[_evenly(len(which), num_trials)]:
         _draw_path(
-            axes, pca, factors[trial], colors[which[trial]], {"lw": 0.5, "alpha": 0.35 if faint else 0.7}, dot=5.0
+            axes, pca, factors[trial], colors[which[trial]], {"lw": linewidth, "alpha": 0.35 if faint else 0.7}, dot=5.0
         )
     if faint:
         for mean, color in zip(condition_means(factors, which)[1], colors, strict=True):

@@ -120,7 +120,7 @@ def plot_aligned_factors(
     pca = PCA.fit(means.reshape(-1, means.shape[2]), min(3, means.shape[2]))
     shown = 1 if conditions is None else 2
     figure = plt.figure(figsize=(5.6 * shown, 4.6), layout="constrained")
-    common = {"averages": False, "pca": pca, "num_trials": len(means)}
+    common = {"averages": False, "pca": pca, "num_trials": len(means), "linewidth": 1.2}
     left = figure.add_subplot(1, shown, 1, projection="3d")
     shown_names = np.array(of_session) if names is None else np.array([names[number] for number in of_session])
     plot_factors(means, shown_names, label="session", axes=left, **common)
