@@ -122,7 +122,7 @@ def test_latents_are_scored_by_one_map_for_all_sessions(scripts, tmp_path):
     stitching.write_lorenz(tmp_path / "lorenz_sessions.h5", seed=0, num_sessions=2, num_neurons=4)
     data = stitching.Sessions(stitching.load(settings(simulate=True, out=tmp_path)))
     latents, rng = data.known("latents"), np.random.default_rng(0)
-    turned = np.where((data.trials.sessions == 0)[:, None, None], latents, latents[..., [2, 0, 1]])
+    turned = np.where((data.trials.sessions == 0)[:, None, None], latents, -latents)
     noise = rng.normal(size=latents.shape)
     factors = {
         "LFADS, one session": turned + 0.5 * noise,
