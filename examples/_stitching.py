@@ -34,10 +34,10 @@ def load(settings: Any) -> dict[str, "SpikeDataset"]:
     return {name: neural.with_validation(sessions[name], settings.seed) for name in kept}
 
 
-def write_lorenz(path: Path, seed: int, num_sessions: int = 5, num_neurons: int = 20, trials_per_condition: int = 5):
+def write_lorenz(path: Path, seed: int, num_sessions: int = 5, num_neurons: int = 20, trials_per_condition: int = 3):
     """Sessions with neurons of their own that see the same trajectories of the Lorenz system, in groups of one file.
 
-    Of every five trials three are to train, one is to validate, one to test on.
+    Of three trials of each condition one is to train, one to validate, one to test on: too few for a session alone.
     """
     import h5py
     import jax
@@ -54,7 +54,7 @@ def write_lorenz(path: Path, seed: int, num_sessions: int = 5, num_neurons: int 
             group = file.create_group(f"session_{number}")
             group["spikes"], group["condition"] = np.asarray(trials.spikes, np.uint8), trials.condition
             group["latents"] = trials.latents[::trials_per_condition]
-            group["split"] = np.maximum(0, np.arange(len(trials.spikes)) % 5 - 2).astype(np.int8)
+            group["split"] = (np.arange(len(trials.spikes)) % 3).astype(np.int8)
 
 
 class Sessions:

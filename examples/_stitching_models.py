@@ -66,8 +66,9 @@ def fit(
     num_steps = num_steps or settings.num_steps
     ramp = optax.linear_schedule(0.0, settings.kl_weight, min(settings.kl_ramp, num_steps // 2))
     loss = elbo(model, kl_weight=ramp, augmentations=(CoordinatedDropout(settings.coordinated_dropout),))
+    options_of_trainer = {"learning_rate": settings.learning_rate, "num_validations": max(1, min(50, num_steps // 20))}
     batch_size = min(settings.batch_size, len(train.inputs))
-    trainer = lfads.make_trainer(loss, num_steps, learning_rate=settings.learning_rate, batch_size=batch_size)
+    trainer = lfads.make_trainer(loss, num_steps, batch_size=batch_size, **options_of_trainer)
     key, found, times = jax.random.key(settings.seed), {}, {}
     for name, variables in starts.items():
         folder = settings.out / name

@@ -72,7 +72,7 @@ def main(settings: Settings) -> dict[str, float]:
 
     common.remember(settings)
     if settings.simulate:
-        settings = common.shortened(settings, num_inputs=0, num_components=8, num_factors=8, num_steps=3_000, width=2.0)
+        settings = common.shortened(settings, num_inputs=0, num_components=4, num_factors=8, num_steps=3_000, width=2.0)
     if settings.quick:
         settings = common.shortened(settings, num_steps=60, added_steps=0, num_resamples=100)
     sessions = stitching.load(settings)

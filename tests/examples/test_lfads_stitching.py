@@ -88,7 +88,7 @@ def test_simulated_sessions_see_the_same_trajectories(scripts, tmp_path):
     first, second = sessions.values()
     np.testing.assert_array_equal(first.latents["test"], second.latents["test"])
     assert (np.asarray(first.train.targets) != second.train.targets).any()
-    assert [len(part.targets) for part in first.parts.values()] == [195, 65, 65]
+    assert [len(part.targets) for part in first.parts.values()] == [65, 65, 65]
 
 
 def test_one_session_is_not_enough(scripts, tmp_path):
