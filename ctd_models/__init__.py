@@ -13,6 +13,7 @@ from ctd_models._version import __version__
 if TYPE_CHECKING:
     from ctd_models.models import (
         GRU,
+        ContinuousESN,
         ContinuousRNNCell,
         GRUCell,
         RecurrentNetwork,
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
 _HOME = {
     "GRU": "models",
+    "ContinuousESN": "models",
     "ContinuousRNNCell": "models",
     "GRUCell": "models",
     "LFADS": "models.lfads",

@@ -2,6 +2,7 @@
 
 from ctd_models.training.checkpoints import Checkpoint, CheckpointError, load_checkpoint, read_checkpoint
 from ctd_models.training.elbo import Elbo, elbo
+from ctd_models.training.force import Force, ForceState, ridge_readout
 from ctd_models.training.losses import binary_cross_entropy, mean_squared_error
 from ctd_models.training.state import FitResult, NonFiniteLossError, TrainState
 from ctd_models.training.trainer import Trainer
@@ -11,6 +12,8 @@ __all__ = [
     "CheckpointError",
     "Elbo",
     "FitResult",
+    "Force",
+    "ForceState",
     "NonFiniteLossError",
     "TrainState",
     "Trainer",
@@ -19,4 +22,5 @@ __all__ = [
     "load_checkpoint",
     "mean_squared_error",
     "read_checkpoint",
+    "ridge_readout",
 ]

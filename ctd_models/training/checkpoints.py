@@ -146,8 +146,10 @@ class CheckpointWriter:
         """Returns when everything is on disk."""
         self._manager.wait_until_finished()
 
-    def resume(self, template: TrainState) -> tuple[TrainState, Any]:
+    def resume(self, template: TrainState, any_key: bool = False) -> tuple[TrainState, Any]:
         """(state, state of the batch source) of the latest checkpoint, in the form of `template`.
+
+        With `any_key` the run may have been started with another key than that of the template, and goes on with its own.
 
         Raises:
             CheckpointError: the checkpoint is of another model, data, optimizer, selection of parameters or key, or is
@@ -172,7 +174,7 @@ class CheckpointWriter:
         if [np.shape(leaf) for leaf in saved] != [leaf.shape for leaf in leaves]:
             raise CheckpointError(f"{where} was trained with another optimizer or another selection of parameters")
         optimizer_state, key_data = jax.tree.unflatten(structure, saved)
-        if not np.array_equal(key_data, template.key_data):
+        if not any_key and not np.array_equal(key_data, template.key_data):
             raise CheckpointError(
                 f"{where} holds a run that was started with another key: pass the same key to resume it, or choose "
                 "another checkpoint_dir"
