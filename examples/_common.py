@@ -67,6 +67,7 @@ def remember(settings: Any) -> None:
         SystemExit: the folder holds a run with other settings, which its checkpoints would silently bring back.
     """
     fields = {name: value for name, value in dataclasses.asdict(settings).items() if name != "out"}
+    fields = json.loads(json.dumps(fields))  # as they are read back: lists for tuples
     path = settings.out / "settings.json"
     if path.exists() and (before := json.loads(path.read_text())) != fields:
         changed = [

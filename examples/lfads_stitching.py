@@ -31,7 +31,7 @@ class Settings:
     """Standard deviation of the Gaussian that smooths averages for the regression [bins]."""
     frozen_read_in: bool = False
     """Keep read-ins as the regression made them."""
-    hidden_size: int = 64
+    hidden_size: int = 96
     """Units of the generator, the controller and each direction of the encoder."""
     num_factors: int = 64
     """Factors."""
@@ -39,7 +39,7 @@ class Settings:
     """Inferred inputs; 0: an autonomous generator."""
     dropout: float = 0.05
     """Dropout in all parts of the models."""
-    coordinated_dropout: float = 0.3
+    coordinated_dropout: float = 0.1
     """Share of the counts that is hidden and to be reconstructed."""
     kl_weight: float = 1.0
     """Weight of both divergences after the ramp; 1: the loss is the negative ELBO."""
@@ -70,12 +70,16 @@ def main(settings: Settings) -> dict[str, float]:
     import _stitching_models as models
     import _stitching_scores as scoring
 
-    common.remember(settings)
-    if settings.simulate:
-        settings = common.shortened(settings, num_inputs=0, num_components=4, num_factors=8, num_steps=3_000, width=2.0)
+    if settings.num_components < 1 or settings.num_steps < 1:
+        raise SystemExit("--num-components and --num-steps must be at least 1")
+    given = settings
     if settings.quick:
         settings = common.shortened(settings, num_steps=60, added_steps=0, num_resamples=100)
+    if settings.simulate:
+        sizes = {"hidden_size": 64, "num_inputs": 0, "num_components": 4, "num_factors": 8, "width": 2.0}
+        settings = common.shortened(settings, **sizes, coordinated_dropout=0.3, num_steps=3_000)
     sessions = stitching.load(settings)
+    common.remember(given)
     data = stitching.Sessions(sessions)
 
     factors = {"smoothed spikes": data.trials.inputs}

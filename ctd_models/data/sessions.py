@@ -35,8 +35,8 @@ def load_sessions(
 
     Args:
         path: file, files, or name → file.
-        options: arguments of `load_spike_trials`, the same for all sessions. Unless `heldin` or `heldout` are given,
-            all neurons are read.
+        options: arguments of `load_spike_trials` but `group`, the same for all sessions. Unless `heldin` or `heldout` are
+            given, all neurons are read, whatever the file says; `heldout=None` reads those that it names.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -51,6 +51,8 @@ def load_sessions(
         path = dict(zip(names, paths, strict=True))
     if not path:
         raise ValueError("expected the paths of files, got none")
+    if "group" in options:
+        raise ValueError("groups of a file are sessions each: read one of them by load_spike_trials(path, group=...)")
     if len(path) > 1:
         return {name: _load(file, options) for name, file in path.items()}
     ((name, file),) = path.items()
@@ -76,11 +78,10 @@ def stitch_sessions(sessions: Mapping[str, SpikeDataset]) -> SpikeDataset:
             the times of bins or in external inputs; conditions, labels or lengths are known in some of them only; or
             conditions are known and no condition is in all sessions.
     """
-    if not sessions:
-        raise ValueError("there is no session")
+    _check_mapping(sessions, SpikeDataset)
     for name, data in sessions.items():
-        if not isinstance(data, SpikeDataset):
-            raise TypeError(f"session {name!r} must be a SpikeDataset, got {type(data).__name__}")
+        if data.sessions or data.train.sessions is not None:
+            raise ValueError(f"session {name!r} is stitched already: give the sessions that it is made of")
     _check_alike(sessions)
     all_of = list(sessions.values())
     form = _form({name: data.train for name, data in sessions.items()})
@@ -123,6 +124,9 @@ def stitch_sessions(sessions: Mapping[str, SpikeDataset]) -> SpikeDataset:
             if all(name in d.behavior.get(part, {}) for d in members[part].values() for name in names)
         },
         behavior_units={name: all_of[0].behavior_units.get(name, "a.u.") for name in names},
+        dropped={
+            f"{name}: {reason}": count for name, data in sessions.items() for reason, count in data.dropped.items()
+        },
         sessions=tuple(sessions),
     )
 
@@ -148,11 +152,10 @@ def stitch_trials(
         ValueError: there is no session, one has no trials, is not in `names` or has more neurons than `num_neurons`; bins
             or external inputs differ; or labels or lengths are known in some of them only.
     """
-    if not sessions:
-        raise ValueError("there is no session")
+    _check_mapping(sessions, SpikeTrials)
     for name, trials in sessions.items():
-        if not isinstance(trials, SpikeTrials):
-            raise TypeError(f"session {name!r} must be SpikeTrials, got {type(trials).__name__}")
+        if trials.sessions is not None:
+            raise ValueError(f"session {name!r} holds trials that are stitched already: give those of each session")
     names = list(sessions) if names is None else list(names)
     if unknown := [name for name in sessions if name not in names]:
         raise ValueError(f"sessions {unknown} are not among {names}")
@@ -167,6 +170,17 @@ def stitch_trials(
                 )
         form = num_neurons
     return _joined(sessions, names, form)
+
+
+def _check_mapping(sessions: Any, kind: type) -> None:
+    """Raises TypeError or ValueError unless sessions are name → value of this kind, at least one."""
+    if not isinstance(sessions, Mapping):
+        raise TypeError(f"expected sessions as a mapping, name → {kind.__name__}, got {type(sessions).__name__}")
+    if not sessions:
+        raise ValueError("there is no session")
+    for name, value in sessions.items():
+        if not isinstance(value, kind):
+            raise TypeError(f"session {name!r} must be {kind.__name__}, got {type(value).__name__}")
 
 
 def _load(path: str | os.PathLike, options: Mapping[str, Any]) -> SpikeDataset:
@@ -212,8 +226,8 @@ def _check_alike(sessions: Mapping[str, SpikeDataset]) -> None:
         widths = data.bin_width_s, first.bin_width_s
         if (None in widths and widths != (None, None)) or (None not in widths and not np.isclose(*widths, rtol=1e-6)):
             raise ValueError(
-                f"session {name!r} has bins of {widths[0]} s, session {first_name!r} of {widths[1]} s: sessions are "
-                "stitched bin by bin, so bin them alike (`rebin`), or say how wide bins are (bin_width_s=)"
+                f"session {name!r} has bins of {_seconds(widths[0])} s, session {first_name!r} of {_seconds(widths[1])} s: "
+                "sessions are stitched bin by bin, so bin them alike (`rebin`), or say how wide bins are (bin_width_s=)"
             )
         starts = data.time_s, first.time_s
         both = all(time is not None for time in starts) and len(starts[0]) == len(starts[1])
@@ -238,6 +252,10 @@ def _check_alike(sessions: Mapping[str, SpikeDataset]) -> None:
             f"no condition is in all sessions ({listed}): number them alike, or forget them by "
             "dataclasses.replace(data, conditions={})"
         )
+
+
+def _seconds(width: float | None) -> str:
+    return "unknown" if width is None else f"{width:.6g}"
 
 
 def _shared_behaviors(sessions: Mapping[str, SpikeDataset]) -> list[str]:

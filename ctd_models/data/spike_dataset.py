@@ -101,8 +101,10 @@ class SpikeDataset:
             neurons: places among the targets' neurons, or a mask; those that are read come first in the result as well.
 
         Raises:
-            ValueError: none of them is read.
+            ValueError: none of them is read, or the dataset is of several sessions, whose neurons are padded.
         """
+        if self.sessions:
+            raise ValueError("choose neurons of each session before they are stitched")
         places = np.unique(np.arange(self.num_heldin + self.num_heldout)[neurons])
         read = places[places < self.num_heldin]
         if not len(read):

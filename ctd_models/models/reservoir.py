@@ -80,10 +80,10 @@ class ContinuousESN(nn.Module):
             )
 
     def setup(self):
-        N, O, U = self.hidden_size, self.output_size, self.input_size
+        N, U, outputs = self.hidden_size, self.input_size, self.output_size
         fixed = {
             "recurrent_kernel": lambda k: self.recurrent_weights(k[0]),
-            "feedback_kernel": lambda k: self.feedback_scale * jax.random.normal(k[1], (O, N)),
+            "feedback_kernel": lambda k: self.feedback_scale * jax.random.normal(k[1], (outputs, N)),
             "initial_state": lambda k: self.initial_state_std * jax.random.normal(k[2], (N,)),
         }
         if U:
@@ -91,7 +91,7 @@ class ContinuousESN(nn.Module):
         drawn = jax.random.split(self.make_rng("params"), 4) if self.is_initializing() else None
         self.fixed = {name: self.variable(COLLECTION, name, make, drawn) for name, make in fixed.items()}
         readout_init = nn.initializers.normal(self.readout_scale / N**0.5)
-        self.readout_kernel = self.param("readout", readout_init, (N, O))
+        self.readout_kernel = self.param("readout", readout_init, (N, outputs))
 
     def recurrent_weights(self, key: PRNGKeyArray) -> Float[Array, "N N"]:
         """W_rec [from, to]. Override it for another reservoir."""

@@ -1,10 +1,13 @@
-"""Tasks: pure generators of trials, `task.sample(key, batch_size) -> Trials`, and simulators of spiking data.
+"""Tasks: pure generators of trials, `task.sample(key, batch_size) -> Trials`, and of signals, `task.signal(key) -> Signal`;
+and simulators of spiking data.
 
 They know JAX and nothing else.
 """
 
 from ctd_models.tasks.contextual import ContextualIntegration, context_of
+from ctd_models.tasks.flip_flop import FlipFlop
 from ctd_models.tasks.integration import BinaryDecision, Integration
+from ctd_models.tasks.signals import ChaoticOutputs, LorenzSignal, MackeyGlass, Signal, SumOfSines, TriangleWave
 from ctd_models.tasks.spiking import (
     ChaoticSpikes,
     LorenzSpikes,
@@ -17,12 +20,19 @@ from ctd_models.tasks.trials import Trials
 
 __all__ = [
     "BinaryDecision",
+    "ChaoticOutputs",
     "ChaoticSpikes",
     "ContextualIntegration",
+    "FlipFlop",
     "Integration",
+    "LorenzSignal",
     "LorenzSpikes",
+    "MackeyGlass",
+    "Signal",
     "SimulatedSpikes",
+    "SumOfSines",
     "Trials",
+    "TriangleWave",
     "context_of",
     "network_spikes",
     "rates_from_states",

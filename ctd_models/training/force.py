@@ -237,7 +237,9 @@ def ridge_readout(
 ) -> dict[str, Any]:
     """Variables whose readout is the ridge regression of targets on rates, while the targets are fed back (open loop).
 
-    The batch solution that echo state networks are usually given (Jaeger 2001). W_out minimises ‖F − H W‖² + penalty ‖W‖².
+    The batch solution that echo state networks are usually given (Jaeger 2001). W_out minimises ‖F − H W‖² + penalty ‖W‖²,
+    in float64 whatever the type of the variables. `model.apply(variables, inputs, feedback=targets).states[:, -1]` is the
+    state from which the network goes on by itself.
 
     Args:
         model: the network.
@@ -259,8 +261,11 @@ def ridge_readout(
         raise ValueError(f"penalty cannot be negative, got {penalty}")
     inputs = _checked_inputs(model, inputs, shape[0])
     _check_finite("targets", targets)
-    readout = _ridge(deterministic(model), variables, inputs, jnp.asarray(targets), jnp.float32(penalty), washout)
-    return {**variables, "params": {**variables["params"], "readout": readout}}
+    with jax.enable_x64(True):
+        wide = jax.tree.map(lambda values: jnp.asarray(values, jnp.float64), (variables, inputs, targets, penalty))
+        readout = _ridge(deterministic(model), *wide, washout)
+    kept = variables["params"]["readout"]
+    return {**variables, "params": {**variables["params"], "readout": jnp.asarray(np.asarray(readout), kept.dtype)}}
 
 
 def check_memory(force: Force) -> None:

@@ -1,10 +1,11 @@
 """Recursive least squares with a deferred inverse, and ridge regression: what readouts of reservoirs are learned by.
 
 The inverse correlation matrix P changes by one outer product in every step. Here it stays as it is for a block of steps
-while the rows of these products are collected, P_t = P_0 − UᵀU, and changes once a block by one matrix product. That is exact,
-rounds less often, and in a step P is only read. Being symmetric, P is stored in panels on and below its diagonal.
+while the rows of these products are collected, P_t = P_0 − UᵀU, and changes once a block by one matrix product. That is
+exact, rounds less often, and in a step P is only read. Being symmetric, P is stored in panels on and below its diagonal.
 """
 
+import itertools
 from typing import Any, NamedTuple
 
 import jax
@@ -16,8 +17,8 @@ class Panel(NamedTuple):
     """Some rows of a symmetric matrix, up to the diagonal."""
 
     diagonal: Float[Any, "rows rows"]
-    below: Float[Any, "rows columns"]
-    """The columns to the left of it; the first panel has none."""
+    below: Float[Any, "rows columns"] | None
+    """The columns to the left of it; None for the first panel."""
 
 
 class SymmetricMatrix(NamedTuple):
@@ -31,8 +32,8 @@ class SymmetricMatrix(NamedTuple):
         edges = _edges(size, num_panels or (2 if size < 800 else 4))
         return cls(
             tuple(
-                Panel(scale * jnp.eye(stop - start), jnp.zeros((stop - start, start)))
-                for start, stop in zip(edges, edges[1:], strict=False)
+                Panel(scale * jnp.eye(stop - start), jnp.zeros((stop - start, start)) if start else None)
+                for start, stop in itertools.pairwise(edges)
             )
         )
 
@@ -57,18 +58,19 @@ class SymmetricMatrix(NamedTuple):
             mine = rows[:, start : start + len(panel.diagonal)]
             diagonal = panel.diagonal - mine.T @ mine
             diagonal = (diagonal + diagonal.T) / 2
-            panels.append(Panel(scale * diagonal, scale * (panel.below - mine.T @ rows[:, :start])))
+            below = None if panel.below is None else scale * (panel.below - mine.T @ rows[:, :start])
+            panels.append(Panel(scale * diagonal, below))
         return SymmetricMatrix(tuple(panels))
 
     def dense(self) -> Float[Array, "n n"]:
         """The whole matrix."""
-        rows = []
         size = sum(len(panel.diagonal) for panel in self.panels)
+        lower = jnp.zeros((size, size), self.panels[0].diagonal.dtype)
         for start, panel in zip(_starts(self), self.panels, strict=True):
-            stop = start + len(panel.diagonal)
-            strict = jnp.concatenate([panel.below, panel.diagonal, jnp.zeros((stop - start, size - stop))], axis=1)
-            rows.append(strict)
-        lower = jnp.tril(jnp.concatenate(rows))
+            rows = slice(start, start + len(panel.diagonal))
+            lower = lower.at[rows, rows].set(jnp.tril(panel.diagonal))
+            if panel.below is not None:
+                lower = lower.at[rows, :start].set(panel.below)
         return lower + jnp.tril(lower, -1).T
 
 
@@ -110,7 +112,7 @@ def flushed(inverse: SymmetricMatrix, updates: Updates, forgetting: float = 1.0)
     return inverse.minus_gram(updates.rows, scale)
 
 
-def ridge(features: Float[Any, "samples n"], targets: Float[Any, "samples O"], penalty: float) -> Float[Array, "n O"]:
+def ridge(features: Float[Any, "samples n"], targets: Float[Any, "samples O"], penalty: Any) -> Float[Array, "n O"]:
     """W that minimises ‖Y − H W‖² + penalty · ‖W‖², by the Cholesky decomposition of HᵀH + penalty · I."""
     moments = features.T @ features + penalty * jnp.eye(features.shape[1], dtype=features.dtype)
     return jax.scipy.linalg.solve(moments, features.T @ targets, assume_a="pos")

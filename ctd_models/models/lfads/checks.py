@@ -82,18 +82,38 @@ def check_known_inputs(model: Any, external_inputs: Any, labels: Any, num_trials
         raise ValueError(f"expected labels ({num_trials},), the class of each trial, got {found}")
 
 
+def check_session_parts(model: Any) -> None:
+    """Raises ValueError unless a model has a read-in and a read-out for the same sessions and its neurons, or neither."""
+    read_in, readout = model.read_in, model.readout
+    if read_in is None and not hasattr(readout, "sessions"):
+        return
+    if read_in is None or not hasattr(readout, "sessions"):
+        raise ValueError("a model of several sessions needs a SessionReadIn as read_in and a SessionReadOut as readout")
+    if read_in.sessions != readout.sessions:
+        raise ValueError(f"read_in has the sessions {read_in.sessions}, readout {readout.sessions}")
+    for name, part, neurons in (("read_in", read_in, model.inputs_size), ("readout", readout, model.num_neurons)):
+        if part.num_neurons != neurons:
+            raise ValueError(f"{name}.num_neurons is {part.num_neurons}, but the model has {neurons} of these neurons")
+
+
 def check_sessions(model: Any, sessions: Any, num_trials: int) -> None:
     """Raises ValueError unless every trial has a session that the model knows, if it knows sessions."""
-    known = [part.sessions for part in (model.read_in, model.readout) if hasattr(part, "sessions")]
-    if not known:
+    if model.read_in is None:
+        if sessions is not None:
+            raise ValueError(
+                "these trials are of several sessions, the model has none: give it read_in=SessionReadIn(...) and "
+                "readout=SessionReadOut(...), or leave the sessions out (trials._replace(sessions=None))"
+            )
         return
-    if len(set(known)) > 1:
-        raise ValueError(f"read_in has the sessions {known[0]}, readout {known[1]}")
     if sessions is None or jnp.shape(sessions) != (num_trials,):
         found = "none" if sessions is None else f"shape {jnp.shape(sessions)}"
         raise ValueError(f"expected sessions ({num_trials},), the number of each trial's session, got {found}")
     if not isinstance(sessions, jax.core.Tracer):
-        _check_range("sessions", sessions, 0, len(known[0]) - 1)
+        if np.asarray(sessions).dtype.kind not in "iu":
+            raise ValueError(
+                f"sessions must be whole numbers, one for each trial, got type {np.asarray(sessions).dtype}"
+            )
+        _check_range("sessions", sessions, 0, len(model.read_in.sessions) - 1)
 
 
 def _check_labels(model: Any, labels: Any) -> None:

@@ -13,7 +13,13 @@ from ctd_models.data.sessions import stitch_trials
 from ctd_models.data.spike_trials import SpikeTrials
 from ctd_models.models.initializers import ScaledNormal
 from ctd_models.models.lfads.bound import BoundTerms, bound_terms
-from ctd_models.models.lfads.checks import check_inputs, check_known_inputs, check_sessions, check_trials
+from ctd_models.models.lfads.checks import (
+    check_inputs,
+    check_known_inputs,
+    check_session_parts,
+    check_sessions,
+    check_trials,
+)
 from ctd_models.models.lfads.controller import Controller
 from ctd_models.models.lfads.distributions import DiagonalGaussian, PosteriorHead, one_hot
 from ctd_models.models.lfads.encoder import Encoder
@@ -85,6 +91,7 @@ class LFADS(nn.Module):
             raise ValueError(f"num_neurons must be at least 1, got {self.num_neurons}")
         if self.num_input_neurons is not None and not 1 <= self.num_input_neurons <= self.num_neurons:
             raise ValueError(f"num_input_neurons must lie in 1 … {self.num_neurons}, got {self.num_input_neurons}")
+        check_session_parts(self)
         for name in ("num_forward_bins", "num_external_inputs", "num_classes"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} cannot be negative, got {getattr(self, name)}")

@@ -32,6 +32,9 @@ class _OfSessions(nn.Module):
             raise ValueError("sessions must name at least one session")
         if twice := sorted({name for name in self.sessions if self.sessions.count(name) > 1}):
             raise ValueError(f"sessions name {twice} twice")
+        for name in ("num_neurons", "size", "num_parameters"):
+            if getattr(self, name, 1) < 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
 
     def indices(self, names: Sequence[str]) -> Int[np.ndarray, "n"]:
         """The numbers of sessions with these names.
@@ -99,14 +102,21 @@ def with_session_weights(variables: Mapping[str, Any], weights: Sequence[Any], s
         scale: factor on the read-in.
 
     Raises:
-        ValueError: there are more weights than sessions, or they have more neurons or dimensions than the model.
+        TypeError: the variables are not those of such a model, or weights are not `SessionWeights`.
+        ValueError: there are more weights than sessions, they have more neurons or other dimensions than the model, or are
+            not finite.
     """
+    if not isinstance(variables, Mapping) or not {"read_in", "readout"} <= set(variables.get("params", ())):
+        raise TypeError(
+            "variables must be Flax's whole dictionary, of a model with a SessionReadIn and a SessionReadOut"
+        )
     params = {name: dict(variables["params"][name]) for name in ("read_in", "readout")}
     read_in, read_out = ({k: np.array(v) for k, v in params[name].items()} for name in ("read_in", "readout"))
     (count, neurons, size), factors = read_in["kernel"].shape, read_out["kernel"].shape[1]
     if len(weights) != count:
         raise ValueError(f"the model has {count} sessions, got weights of {len(weights)}")
     for s, own in enumerate(weights):
+        _check_weights(own, str(s), *np.shape(getattr(own, "read_in", np.zeros((0, 0)))))
         n, k = own.read_in.shape
         if n > neurons or k != size:
             raise ValueError(
@@ -131,27 +141,38 @@ def add_sessions(
 ) -> tuple[nn.Module, dict[str, Any]]:
     """(a stitched model, its variables) with more sessions; everything else stays as it was trained.
 
-    Train it on `model.stitch(sessions)` with `trainable=["read_in", "readout"]`: then only the maps of the new sessions
-    change, and what all sessions share stays frozen.
+    Train it on `model.stitch(sessions)` with `trainable=["read_in", "readout"]` and an optimizer without weight decay: then
+    only the maps of the new sessions change, and what all sessions share stays frozen.
 
     Args:
         model: an `LFADS` with a `SessionReadIn` and a `SessionReadOut`.
         variables: Flax's whole dictionary.
         sessions: name → trials of the new sessions, such as their training trials: their rates begin at their means.
         key: from which random maps are drawn.
-        weights: name → `SessionWeights` of the read-in, as `ctd_models.analysis.regression_weights` makes them; without
-            them, and for the read-out, maps begin at random.
+        weights: name → `SessionWeights` of the read-in, as `ctd_models.analysis.regression_weights` makes them. The
+            read-out of such a session begins at the regression of its spikes on the factors that this read-in leads to, so
+            that training does not pull the read-in elsewhere. Maps of other sessions begin at random.
 
     Raises:
-        TypeError: the model has no sessions.
+        TypeError: the model has no sessions, or weights are not a mapping.
         ValueError: a session is in the model already, has no trials or trials that do not fit, or the weights have other
-            neurons or dimensions.
+            names, neurons or dimensions, or are not finite.
     """
     if not isinstance(model.read_in, SessionReadIn) or not isinstance(model.readout, SessionReadOut):
         raise TypeError("sessions are added to an LFADS with a SessionReadIn and a SessionReadOut")
+    trials = stitch_trials(sessions)
     if known := [name for name in sessions if name in model.read_in.sessions]:
         raise ValueError(f"sessions {known} are in the model already, which has {list(model.read_in.sessions)}")
-    trials = stitch_trials(sessions)
+    if not isinstance(variables, Mapping) or "params" not in variables:
+        raise TypeError("variables must be Flax's whole dictionary, {'params': {...}, ...}")
+    weights = {} if weights is None else weights
+    if not isinstance(weights, Mapping):
+        raise TypeError(f"expected weights as a mapping, name → SessionWeights, got {type(weights).__name__}")
+    if unknown := [name for name in weights if name not in sessions]:
+        raise ValueError(f"weights are given for {unknown}, sessions are {list(sessions)}")
+    for name, own in weights.items():
+        _check_weights(own, name, sessions[name].inputs.shape[2], model.read_in.size)
+
     old, P = (model.inputs_size, model.num_neurons - model.inputs_size), model.observation.num_parameters
     read, hidden = (max(pair) for pair in zip(old, _form(trials), strict=True))
     names = (*model.read_in.sessions, *sessions)
@@ -164,36 +185,61 @@ def add_sessions(
     params = jax.tree.map(np.array, {name: variables["params"][name] for name in ("read_in", "readout")})
     size, factors = params["read_in"]["kernel"].shape[2], params["readout"]["kernel"].shape[1]
     keys = jax.random.split(key)
-    drawn_in = np.array(_stacked(keys[0], (len(sessions), read, size)))
-    drawn_out = _stacked(keys[1], (len(sessions), factors, (read + hidden) * P))
-    padded = larger.stitch(sessions)
-    numbers = np.arange(len(model.read_in.sessions), len(names))
-    start = np.stack([start_of_session(model, padded, padded.sessions == number) for number in numbers])
-    bias_in = np.zeros((len(sessions), size), np.float32)
+    new_in = {"kernel": np.array(_stacked(keys[0], (len(sessions), read, size)))}
+    new_in["bias"] = np.zeros((len(sessions), size), np.float32)
     for s, name in enumerate(sessions):
-        if name in (weights or {}):
-            _check_weights(weights[name], name, sessions[name].inputs.shape[2], size)
-            drawn_in[s] = 0.0
-            drawn_in[s, : len(weights[name].read_in)] = weights[name].read_in
-            bias_in[s] = -weights[name].mean @ weights[name].read_in
-
-    def spread(values: np.ndarray) -> np.ndarray:
-        """Raw parameters [..., N P] of the old neurons, those that are read and the others, at their new places."""
-        values = values.reshape(*values.shape[:-1], -1, P)
-        new = np.zeros((*values.shape[:-2], read + hidden, P), values.dtype)
-        new[..., : old[0], :], new[..., read : read + old[1], :] = values[..., : old[0], :], values[..., old[0] :, :]
-        return new.reshape(*values.shape[:-2], -1)
-
-    old_in = np.pad(params["read_in"]["kernel"], [(0, 0), (0, read - old[0]), (0, 0)])
-    changed = {
-        "read_in": {"kernel": [old_in, drawn_in], "bias": [params["read_in"]["bias"], bias_in]},
-        "readout": {
-            "kernel": [spread(params["readout"]["kernel"]), drawn_out],
-            "bias": [spread(params["readout"]["bias"]), start],
-        },
+        if name in weights:
+            own = np.asarray(weights[name].read_in)
+            new_in["kernel"][s] = np.pad(own, [(0, read - len(own)), (0, 0)])
+            new_in["bias"][s] = -weights[name].mean @ own
+    padded = larger.stitch(sessions)
+    numbers = range(len(model.read_in.sessions), len(names))
+    starts = [start_of_session(model, padded, padded.sessions == number) for number in numbers]
+    new_out = {
+        "kernel": np.array(_stacked(keys[1], (len(sessions), factors, (read + hidden) * P))),
+        "bias": np.stack(starts),
     }
-    changed = {part: {name: jnp.concatenate(pair) for name, pair in leaves.items()} for part, leaves in changed.items()}
-    return larger, {**variables, "params": {**variables["params"], **changed}}
+    old_out = {name: _at_new_places(values, old, read, hidden, P) for name, values in params["readout"].items()}
+    old_in = {**params["read_in"], "kernel": np.pad(params["read_in"]["kernel"], [(0, 0), (0, read - old[0]), (0, 0)])}
+
+    def joined(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
+        return {name: jnp.concatenate([old[name], new[name]]) for name in old}
+
+    changed = {"read_in": joined(old_in, new_in), "readout": joined(old_out, new_out)}
+    begun = {**variables, "params": {**variables["params"], **changed}}
+    if weights and P == 1:
+        found = _regressed_read_outs(larger, begun, padded, [n for n in numbers if names[n] in weights])
+        begun["params"]["readout"] = found
+    return larger, begun
+
+
+def _at_new_places(values: np.ndarray, old: tuple[int, int], read: int, hidden: int, P: int) -> np.ndarray:
+    """Raw parameters [..., N P] of neurons that are read and of others, where there are places for more of both."""
+    values = values.reshape(*values.shape[:-1], -1, P)
+    new = np.zeros((*values.shape[:-2], read + hidden, P), values.dtype)
+    new[..., : old[0], :], new[..., read : read + old[1], :] = values[..., : old[0], :], values[..., old[0] :, :]
+    return new.reshape(*values.shape[:-2], -1)
+
+
+def _regressed_read_outs(model: Any, variables: Any, trials: SpikeTrials, numbers: Sequence[int]) -> dict[str, Any]:
+    """The read-outs, those of some sessions by ridge regression of the counts, relative to their mean, on the factors.
+
+    Relative counts are log rates to first order. The penalty is a tenth of the factors' mean variance.
+    """
+    infer = jax.jit(lambda variables: model.apply(variables, *trials.read, method="posterior_mean").factors)
+    factors = np.asarray(infer(variables), float)
+    targets = np.asarray(trials.targets[:, model.encoder.start :], float)
+    readout = jax.tree.map(np.array, variables["params"]["readout"])
+    for number in numbers:
+        mine = trials.sessions == number
+        f, y = (values[mine].reshape(-1, values.shape[2]) for values in (factors, targets))
+        centre, mean = f.mean(axis=0), np.maximum(y.mean(axis=0), 1e-2)
+        moments = (f - centre).T @ (f - centre)
+        penalty = 0.1 * np.trace(moments) / len(moments) * np.eye(len(moments))
+        kernel = np.linalg.solve(moments + penalty, (f - centre).T @ (y / mean))
+        readout["kernel"][number] = kernel
+        readout["bias"][number] -= centre @ kernel
+    return jax.tree.map(jnp.asarray, readout)
 
 
 def start_of_session(model: Any, trials: SpikeTrials, mine: Any) -> Float[Array, "NP"]:
@@ -211,11 +257,15 @@ def _form(trials: SpikeTrials) -> tuple[int, int]:
 
 
 def _check_weights(weights: Any, name: str, neurons: int, size: int) -> None:
+    if not hasattr(weights, "read_in") or not hasattr(weights, "mean"):
+        raise TypeError(f"session {name!r}: expected SessionWeights, got {type(weights).__name__}")
     if weights.read_in.shape != (neurons, size):
         raise ValueError(
             f"session {name!r} has {neurons} neurons and the model {size} shared dimensions, got weights of shape "
             f"{weights.read_in.shape}"
         )
+    if not (np.isfinite(weights.read_in).all() and np.isfinite(weights.mean).all()):
+        raise ValueError(f"session {name!r}: weights must be finite")
 
 
 def _stacked(key: Any, shape: tuple[int, int, int], dtype: Any = jnp.float32) -> Float[Array, "S fan_in fan_out"]:

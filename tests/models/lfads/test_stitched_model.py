@@ -148,12 +148,23 @@ def test_a_session_is_added_and_nothing_else_changes(posterior, variables):
     larger, begun = add_sessions(MODEL, variables, new, KEY, {"c": weights})
     assert (larger.num_neurons, larger.inputs_size, larger.read_in.sessions) == (7, 5, ("a", "b", "c"))
     np.testing.assert_allclose(begun["params"]["read_in"]["kernel"][2], weights.read_in, rtol=1e-6)
-    np.testing.assert_allclose(np.exp(begun["params"]["readout"]["bias"][2]), new["c"].targets.mean((0, 1)), rtol=1e-3)
+    _, blind = add_sessions(MODEL, variables, new, KEY)  # without weights rates begin at their means
+    mean = new["c"].targets.mean((0, 1))
+    np.testing.assert_allclose(np.exp(blind["params"]["readout"]["bias"][2]), mean, rtol=1e-3)
     old = larger.stitch({name: SpikeTrials.from_spikes(s) for name, s in zip("ab", SPIKES, strict=True)})
     posterior_mean = jax.jit(lambda v, t: larger.apply(v, *t.read, method="posterior_mean"))
     again = posterior_mean(begun, old)
     np.testing.assert_allclose(again.factors, posterior.factors, rtol=1e-5, atol=1e-6)
     np.testing.assert_allclose(again.rates[..., :4], posterior.rates, rtol=1e-5, atol=1e-6)
+
+    flat = np.asarray(posterior_mean(begun, larger.stitch(new)).factors).reshape(-1, 3)  # with them, at a regression
+    spread = (flat - flat.mean(0)).T @ (flat - flat.mean(0))
+    penalty = np.sqrt(0.1 * np.trace(spread) / 3) * np.eye(3)
+    relative = new["c"].targets.reshape(-1, 7) / mean
+    expected = np.linalg.lstsq(
+        np.r_[flat - flat.mean(0), penalty], np.r_[relative - relative.mean(0), np.zeros((3, 7))]
+    )[0]
+    np.testing.assert_allclose(begun["params"]["readout"]["kernel"][2], expected, atol=2e-3)
 
     trained = Trainer(larger, elbo(larger), optax.adam(1e-2), batch_size=8).fit(
         larger.stitch(new), 20, KEY, variables=begun, trainable=["read_in", "readout"]
@@ -192,6 +203,10 @@ def test_sessions_that_cannot_be_added(variables):
         ValueError, match=r"session 'c' has 4 neurons and the model 2 shared dimensions, got .*\(4, 3\)"
     ):
         add_sessions(MODEL, variables, {"c": trials}, KEY, {"c": wrong})
+    with pytest.raises(ValueError, match=r"weights are given for \['d'\], sessions are \['c'\]"):
+        add_sessions(MODEL, variables, {"c": trials}, KEY, {"d": wrong})
+    with pytest.raises(TypeError, match="expected weights as a mapping"):
+        add_sessions(MODEL, variables, {"c": trials}, KEY, [wrong])
     with pytest.raises(TypeError, match="SessionReadIn and a SessionReadOut"):
         add_sessions(LFADS(4, Encoder(4), Generator(5, 3, Gaussian())), variables, {"c": trials}, KEY)
 
@@ -202,7 +217,11 @@ def test_sessions_that_cannot_be_added(variables):
         (lambda: SessionReadIn((), 4, 2), "at least one session"),
         (lambda: SessionReadIn(("a", "b", "a"), 4, 2), r"sessions name \['a'\] twice"),
         (lambda: stitch_trials({}), "there is no session"),
-        (lambda: stitch_trials({"a": TRIALS.take(slice(0, 0))}), "session 'a' has no trials"),
+        (
+            lambda: stitch_trials({"a": TRIALS._replace(sessions=None).take(slice(0, 0))}),
+            "session 'a' has no trials",
+        ),
+        (lambda: stitch_trials({"a": TRIALS}), "session 'a' holds trials that are stitched already"),
         (
             lambda: stitch_trials(
                 {"a": SpikeTrials.from_spikes(SPIKES[0]), "b": SpikeTrials.from_spikes(SPIKES[1][:, :4])}
@@ -215,9 +234,17 @@ def test_sessions_that_cannot_be_added(variables):
             ),
             "labels must be given for all sessions or for none, see 'a' and 'b'",
         ),
+        (lambda: MODEL.clone(readout=SessionReadOut(("a",), 4)), r"read_in has the sessions"),
+        (lambda: MODEL.clone(readout=None), "needs a SessionReadIn as read_in and a SessionReadOut as readout"),
+        (lambda: MODEL.clone(read_in=None), "needs a SessionReadIn as read_in and a SessionReadOut as readout"),
         (
-            lambda: infer(MODEL.clone(readout=SessionReadOut(("a",), 4)), {"params": {}}, TRIALS),
-            r"read_in has the sessions",
+            lambda: MODEL.clone(read_in=SessionReadIn(("a", "b"), 5, 2)),
+            r"read_in\.num_neurons is 5, but the model has 4",
+        ),
+        (lambda: SessionReadIn(("a",), 4, 0), "size must be at least 1, got 0"),
+        (
+            lambda: elbo(LFADS(4, Encoder(4), Generator(5, 3, Gaussian()))).check(TRIALS, "trials"),
+            "these trials are of several sessions, the model has none",
         ),
     ],
 )
