@@ -97,7 +97,8 @@ def session_r2(
     for number in np.unique(sessions):
         mine = sessions == number
         centred = y[mine] - y[mine].mean(axis=(0, 1))  # for the precision of the sums
-        if not (total := (centred**2).sum(axis=(0, 1))).all():
+        total = (centred**2).sum(axis=(0, 1))
+        if not (total > 1e-20 * (1 + y[mine] ** 2).sum(axis=(0, 1))).all():
             raise ValueError(f"dimension {int(np.argmin(total))} of the behaviour does not vary in session {number}")
         residual = ((y[mine] - p[mine]) ** 2).sum(axis=1)
         scores.append(1 - residual.sum(axis=0) / total)
@@ -219,8 +220,12 @@ def _checked(
             f"expected features, behaviour and session of the same trials, got {len(features)}, {len(targets)} and "
             f"{len(sessions)}"
         )
+    if any(np.asarray(trials).dtype == bool for trials in parts):
+        raise TypeError("train, validation and test are indices of trials: np.flatnonzero(mask)")
     parts = [np.asarray(trials, int) for trials in parts]
+    if shared := sorted(set(parts[2].tolist()) & {*parts[0].tolist(), *parts[1].tolist()}):
+        raise ValueError(f"test trials {shared[:8]} are also to train or to validate on")
     for name, trials in zip(("train", "validation", "test"), parts, strict=True):
-        if lacking := [int(number) for number in np.unique(sessions) if number not in sessions[trials]]:
+        if lacking := [number for number in np.unique(sessions).tolist() if number not in sessions[trials]]:
             raise ValueError(f"sessions {lacking} have no {name} trials")
     return features, targets, sessions, parts

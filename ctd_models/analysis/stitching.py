@@ -1,6 +1,6 @@
 """Alignment of recording sessions with different neurons by principal-component regression."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, no_type_check
 
 import numpy as np
@@ -49,6 +49,8 @@ def principal_component_weights(
     Raises:
         ValueError: sessions do not fit each other, share fewer than two conditions, or have fewer dimensions than K.
     """
+    if isinstance(spikes, Mapping) or isinstance(conditions, Mapping):
+        raise TypeError("expected spikes and conditions as lists, one entry for each session: list(sessions.values())")
     spikes = [np.asarray(s, float) for s in spikes]
     if conditions is None:
         conditions = [np.zeros(len(s), int) for s in spikes]
@@ -59,6 +61,10 @@ def principal_component_weights(
         raise ValueError(f"expected conditions for each session, got {len(conditions)} for {len(spikes)} sessions")
     for i, (counts, labels) in enumerate(zip(spikes, conditions, strict=True)):
         _check(counts, labels, None if i == 0 else spikes[0].shape[1], f"session {i}")
+    if ridge < 0:
+        raise ValueError(f"ridge cannot be negative, got {ridge}")
+    if isinstance(num_components, bool) or not isinstance(num_components, int | np.integer):
+        raise TypeError(f"num_components must be a whole number, got {num_components!r}")
     shared = sorted(set.intersection(*(set(labels.tolist()) for labels in conditions)) - {-1})
     if len(shared) < fewest:
         listed = "; ".join(f"session {i} has {np.unique(labels)[:12]}" for i, labels in enumerate(conditions))
@@ -143,5 +149,7 @@ def _regressed(own: Any, components: Any, mean: Any, ridge: float) -> SessionWei
 def _ridge(x: Any, y: Any, ridge: float) -> Float[np.ndarray, "p q"]:
     """Ridge regression of y on x; the penalty is relative to the mean variance of x."""
     moments = x.T @ x
+    if not moments.any():
+        raise ValueError("a session's averages do not vary: has it no spikes?")
     penalty = ridge * np.trace(moments) / len(moments) * np.eye(len(moments))
     return np.linalg.solve(moments + penalty, x.T @ y)

@@ -19,7 +19,7 @@ from ctd_models.data.layouts import load_spike_trials
 from ctd_models.data.nwb import load_nwb
 from ctd_models.data.recordings import TEST, TRAIN, VALIDATION, Recording, load_recording
 from ctd_models.data.segments import Segments, cut_segments, merge_segments
-from ctd_models.data.sessions import load_sessions, stitch_sessions, stitch_trials
+from ctd_models.data.sessions import load_sessions, session_neurons, stitch_sessions, stitch_trials
 from ctd_models.data.spike_dataset import SpikeDataset
 from ctd_models.data.spike_trials import SpikeTrials
 from ctd_models.data.streaming import write_chunks
@@ -49,6 +49,7 @@ __all__ = [
     "merge_segments",
     "read_datasets",
     "rebin",
+    "session_neurons",
     "stitch_sessions",
     "stitch_trials",
     "write_chunks",

@@ -157,6 +157,8 @@ def stitch_trials(
         if trials.sessions is not None:
             raise ValueError(f"session {name!r} holds trials that are stitched already: give those of each session")
     names = list(sessions) if names is None else list(names)
+    if len(set(names)) < len(names):
+        raise ValueError(f"names must be different, got {names}")
     if unknown := [name for name in sessions if name not in names]:
         raise ValueError(f"sessions {unknown} are not among {names}")
     form = _form(sessions)
@@ -170,6 +172,22 @@ def stitch_trials(
                 )
         form = num_neurons
     return _joined(sessions, names, form)
+
+
+@no_type_check  # it checks its arguments itself
+def session_neurons(trials: SpikeTrials) -> dict[int, np.ndarray]:
+    """Number of each session → columns of its own neurons among the padded ones, in their order in the session.
+
+    Figures of merit of neurons are taken session by session on these columns, since a column of padded trials belongs to
+    different neurons: `rates[trials.sessions == number][..., columns]`.
+
+    Raises:
+        ValueError: the trials are not stitched.
+    """
+    if trials.sessions is None or trials.mask is None:
+        raise ValueError("expected trials of several sessions, as of stitch_trials")
+    real = np.asarray(trials.mask).any(axis=1)
+    return {int(n): np.flatnonzero(real[trials.sessions == n].any(axis=0)) for n in np.unique(trials.sessions)}
 
 
 def _check_mapping(sessions: Any, kind: type) -> None:

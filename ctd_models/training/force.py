@@ -6,6 +6,7 @@ import os
 from collections.abc import Mapping
 from typing import Any, NamedTuple, no_type_check
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -13,11 +14,12 @@ from flax import struct
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from ctd_models.configuration import deterministic
-from ctd_models.models.recurrent import Trajectory
-from ctd_models.models.reservoir import COLLECTION, ContinuousESN
 from ctd_models.training import least_squares
 from ctd_models.training.least_squares import SymmetricMatrix, Updates
 from ctd_models.training.state import TrainState
+
+COLLECTION = "reservoir"
+METHODS = ("advance", "initial_state", "rates", "readout")
 
 
 class ForceState(struct.PyTreeNode):
@@ -61,8 +63,8 @@ class Force:
     `ctd_models.training.least_squares`). `jax.vmap` of `init`, `fit` and `run` trains several networks at once.
     """
 
-    model: ContinuousESN
-    """The network."""
+    model: nn.Module
+    """The network: a `ContinuousESN`, or a module with its methods advance, initial_state, rates and readout."""
     alpha: float = 1.0
     """α; smaller values learn more slowly in the beginning."""
     every: int = 1
@@ -81,8 +83,10 @@ class Force:
     W_fb, shows each unit what to receive; recurrent weights are learned along with the readout, and nothing is fed back."""
 
     def __post_init__(self):
-        if not isinstance(self.model, ContinuousESN):
-            raise TypeError(f"model must be a ContinuousESN, got {type(self.model).__name__}")
+        if not all(hasattr(self.model, name) for name in METHODS):
+            raise TypeError(
+                f"model must be a ContinuousESN, or have its methods {', '.join(METHODS)}, got {type(self.model).__name__}"
+            )
         for name in ("every", "block_size"):
             if not isinstance(getattr(self, name), int) or getattr(self, name) < 1:
                 raise ValueError(f"{name} must be an integer of at least 1, got {getattr(self, name)!r}")
@@ -158,8 +162,8 @@ class Force:
         num_steps: int | None = None,
         *,
         initial_state: Float[Any, "N"] | None = None,
-    ) -> Trajectory:
-        """The network by itself, without learning and noise: states [T, N] and outputs [T, O].
+    ) -> Any:
+        """The network by itself, without learning and noise: its `Trajectory`, states [T, N] and outputs [T, O].
 
         Args:
             state: of `init`, `fit` or `partial_fit`.
@@ -228,7 +232,7 @@ class Force:
 
 @no_type_check  # it checks its arguments itself
 def ridge_readout(
-    model: ContinuousESN,
+    model: nn.Module,
     variables: Mapping[str, Any],
     inputs: Float[Any, "T U"] | None,
     targets: Float[Any, "T O"],
@@ -296,19 +300,19 @@ def _available_bytes() -> int | None:
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def _init(model: ContinuousESN, key: PRNGKeyArray) -> dict[str, Any]:
+def _init(model: nn.Module, key: PRNGKeyArray) -> dict[str, Any]:
     keys = jax.random.split(key)
     return model.init({"params": keys[0], "noise": keys[1]}, jnp.zeros((1, 1, model.input_size)))
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def _run(model: ContinuousESN, variables: Any, inputs: Any, initial_state: Any) -> Trajectory:
+def _run(model: nn.Module, variables: Any, inputs: Any, initial_state: Any) -> Any:
     trajectory = model.apply(variables, inputs[None], initial_state)
     return jax.tree.map(lambda values: values[0], trajectory)
 
 
 @functools.partial(jax.jit, static_argnums=(0, 5))
-def _ridge(model: ContinuousESN, variables: Any, inputs: Any, targets: Any, penalty: Any, washout: int) -> Any:
+def _ridge(model: nn.Module, variables: Any, inputs: Any, targets: Any, penalty: Any, washout: int) -> Any:
     states = model.apply(variables, inputs[None], feedback=targets[None]).states[0]
     rates = model.apply(variables, states, method="rates")
     return least_squares.ridge(rates[washout:], targets[washout:], penalty)
@@ -437,7 +441,7 @@ def _as_second(variables: Any, driver: Any) -> dict[str, Any]:
     return {**variables, COLLECTION: fixed}
 
 
-def _rates(model: ContinuousESN, variables: Any, activation: Any) -> Any:
+def _rates(model: nn.Module, variables: Any, activation: Any) -> Any:
     return model.apply(variables, activation, method="rates")
 
 
@@ -452,7 +456,7 @@ def _concrete(tree: Any) -> list[Any]:
     return [leaf for leaf in jax.tree.leaves(tree) if not isinstance(leaf, jax.core.Tracer)]
 
 
-def _checked_inputs(model: ContinuousESN, inputs: Any, num_steps: int | None) -> Any:
+def _checked_inputs(model: nn.Module, inputs: Any, num_steps: int | None) -> Any:
     """Inputs [time, U] of so many steps, those of a network without inputs [time, 0]."""
     if inputs is None:
         if model.input_size:

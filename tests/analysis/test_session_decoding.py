@@ -61,7 +61,7 @@ def test_intervals_by_resampling_have_the_width_that_repeated_experiments_have()
 
 
 def flat(targets, trials):
-    targets[trials] = 1.0
+    targets[trials] = 0.1
     return targets
 
 
@@ -70,12 +70,19 @@ def flat(targets, trials):
     [
         (lambda f, y, s, *p: (f, y, np.zeros(len(s), int), *p), "two sessions or more, got 1"),
         (lambda f, y, s, a, b, c: (f, y, s, a, b, c[s[c] != 1]), r"sessions \[1\] have no test trials"),
+        (lambda f, y, s, a, b, c: (f, y, s, a, b, np.r_[c, a[:2]]), "test trials .* are also to train"),
         (lambda f, y, s, a, b, c: (f, flat(y, c[s[c] == 2]), s, a, b, c), "dimension 0 .* does not vary in session 2"),
     ],
 )
 def test_bad_input(change, message):
     with pytest.raises(ValueError, match=message):
         decode_sessions(*change(*sessions(np.random.default_rng(0))), lags=[0], num_resamples=0)
+
+
+def test_masks_are_not_indices():
+    features, targets, numbers, _, validation, test = sessions(np.random.default_rng(0))
+    with pytest.raises(TypeError, match="are indices of trials"):
+        decode_sessions(features, targets, numbers, numbers == 0, validation, test)
 
 
 def test_bad_predictions():

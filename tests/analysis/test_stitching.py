@@ -81,6 +81,7 @@ def test_only_shared_conditions_align():
         (lambda s, c: (s, [c[0][:5], *c[1:]], 2), r"session 0: expected \[trials, time, dims\]"),
         (lambda s, c: ([s[0][:, :9], *s[1:]], c, 2), r"session 1: expected \[trials, 9 bins, dims\]"),
         (lambda s, c: (s, [np.zeros(len(c[0]), int), *c[1:]], 2), r"the sessions share the conditions \[0\]"),
+        (lambda s, c: ([0 * s[0], *s[1:]], c, 2), "a session's averages do not vary: has it no spikes"),
         (lambda s, c: (s, c, 41), "num_components must lie in 1 … 40, got 41"),
     ],
 )

@@ -6,7 +6,14 @@ import h5py
 import numpy as np
 import pytest
 
-from ctd_models.data import SpikeTrials, load_sessions, load_spike_trials, stitch_sessions, stitch_trials
+from ctd_models.data import (
+    SpikeTrials,
+    load_sessions,
+    load_spike_trials,
+    session_neurons,
+    stitch_sessions,
+    stitch_trials,
+)
 
 SPLIT = np.array([0, 0, 0, 1, 2])
 
@@ -208,6 +215,26 @@ def test_files_that_are_no_sessions(files):
         file["trials/pseudo_session_of_trial"][3:] = 1
     with pytest.raises(ValueError, match=r"half\.h5: pseudo-session 1: no training trial is left"):
         load_sessions(files / "half.h5")
+
+
+def test_own_neurons_of_each_session(files):
+    data = stitch_sessions(load_sessions([files / "monday.h5", files / "tuesday.h5"], heldin=[0], heldout=[1]))
+    alone = load_sessions([files / "monday.h5", files / "tuesday.h5"], heldin=[0], heldout=[1])
+    for number, columns in session_neurons(data.train).items():
+        own = alone[data.sessions[number]].train.targets
+        np.testing.assert_array_equal(data.train.targets[data.train.sessions == number][..., columns], own)
+    with pytest.raises(ValueError, match="expected trials of several sessions"):
+        session_neurons(alone["monday"].train)
+    with pytest.raises(ValueError, match="session 'a' is stitched already"):
+        stitch_sessions({"a": data})
+    with pytest.raises(ValueError, match="choose neurons of each session before"):
+        data.with_neurons([0])
+    with pytest.raises(ValueError, match="groups of a file are sessions each"):
+        load_sessions(files / "monday.h5", group="trials")
+    with pytest.raises(TypeError, match="expected sessions as a mapping, name → SpikeDataset, got list"):
+        stitch_sessions([data])
+    with pytest.raises(ValueError, match="names must be different"):
+        stitch_trials({"a": alone["monday"].train}, names=["a", "a"])
 
 
 def test_trials_of_a_session_that_is_not_listed():

@@ -35,8 +35,12 @@ def test_scores_of_methods_by_behaviour(rng):
     left = figure.axes[0]
     assert left.get_ylabel() == "R² on test trials"
     assert [text.get_text() for text in left.texts] == [f"{s.median:.2f}" for s in found["force"].values()]
-    drawn = sorted(np.concatenate([line.get_ydata() for line in left.lines]))
+    drawn = sorted(np.concatenate([line.get_ydata() for line in left.lines if line.get_marker() == "o"]))
     np.testing.assert_allclose(drawn, sorted(np.concatenate([s.r2.ravel() for s in found["force"].values()])))
+    low = found["force"]["a"]._replace(r2=np.array([[-3.0, 0.5], [0.5, 0.5], [0.5, 0.5]]))
+    figure = plot_session_scores({"force": {"low": low, "a": scores(rng, 0.1)}})
+    arrows = [line for line in figure.axes[0].lines if line.get_marker() == "v"]
+    assert [len(line.get_ydata()) for line in arrows] == [1, 0]  # the one below the axis is marked
     with pytest.raises(ValueError, match="there are no scores"):
         plot_session_scores({"force": {}})
 
@@ -60,5 +64,7 @@ def test_factors_by_session_and_by_condition(rng):
     paths = [line for line in figure.axes[0].lines if len(line.get_data_3d()[0]) == 6]
     assert len(paths) == 6  # an average for each session and condition
     assert len(plot_aligned_factors(factors, sessions).axes) == 1
+    with pytest.raises(ValueError, match="expected a name for each of 2 sessions, got 1"):
+        plot_aligned_factors(factors, sessions, conditions, ["mon"])
     with pytest.raises(ValueError, match="one session and one condition a trial"):
         plot_aligned_factors(factors, sessions[:5], conditions)
