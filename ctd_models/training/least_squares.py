@@ -55,11 +55,15 @@ class SymmetricMatrix(NamedTuple):
         """scale · (this − rowsᵀ rows)."""
         panels = []
         for start, panel in zip(_starts(self), self.panels, strict=True):
-            mine = rows[:, start : start + len(panel.diagonal)]
-            diagonal = panel.diagonal - mine.T @ mine
-            diagonal = (diagonal + diagonal.T) / 2
-            below = None if panel.below is None else scale * (panel.below - mine.T @ rows[:, :start])
-            panels.append(Panel(scale * diagonal, below))
+            mine, before = rows[:, start : start + len(panel.diagonal)], rows[:, :start]
+            if len(rows) == 1:  # symmetric to the last bit, and one pass over the panel
+                diagonal = panel.diagonal - jnp.outer(mine[0], mine[0])
+                below = None if panel.below is None else panel.below - jnp.outer(mine[0], before[0])
+            else:
+                diagonal = panel.diagonal - mine.T @ mine
+                diagonal = (diagonal + diagonal.T) / 2
+                below = None if panel.below is None else panel.below - mine.T @ before
+            panels.append(Panel(scale * diagonal, None if below is None else scale * below))
         return SymmetricMatrix(tuple(panels))
 
     def dense(self) -> Float[Array, "n n"]:
