@@ -19,9 +19,10 @@ from ctd_models.data.layouts import load_spike_trials
 from ctd_models.data.nwb import load_nwb
 from ctd_models.data.recordings import TEST, TRAIN, VALIDATION, Recording, load_recording
 from ctd_models.data.segments import Segments, cut_segments, merge_segments
-from ctd_models.data.sessions import load_sessions, session_neurons, stitch_sessions, stitch_trials
+from ctd_models.data.sessions import load_sessions
 from ctd_models.data.spike_dataset import SpikeDataset
 from ctd_models.data.spike_trials import SpikeTrials
+from ctd_models.data.stitching import session_neurons, stitch_sessions, stitch_trials
 from ctd_models.data.streaming import write_chunks
 
 __all__ = [

@@ -1,6 +1,5 @@
 """LFADS: latent factor analysis via dynamical systems."""
 
-from collections.abc import Callable
 from typing import Any, NamedTuple, no_type_check
 
 import flax.linen as nn
@@ -9,8 +8,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from ctd_models.configuration import deterministic
-from ctd_models.data.sessions import stitch_trials
 from ctd_models.data.spike_trials import SpikeTrials
+from ctd_models.data.stitching import stitch_trials
 from ctd_models.models.initializers import ScaledNormal
 from ctd_models.models.lfads.bound import BoundTerms, bound_terms
 from ctd_models.models.lfads.checks import (
@@ -26,6 +25,7 @@ from ctd_models.models.lfads.encoder import Encoder
 from ctd_models.models.lfads.generator import Generator
 from ctd_models.models.lfads.observations import Observation, Poisson
 from ctd_models.models.lfads.posterior import Posterior
+from ctd_models.models.lfads.rollout import Rollout, roll_out, roll_out_controlled
 from ctd_models.models.lfads.sessions import SessionReadIn, SessionReadOut, start_of_session
 
 MIN_CODE_VARIANCE = 1e-4
@@ -251,10 +251,10 @@ class LFADS(nn.Module):
         posterior = evidence.code
         code = posterior.mean if code_noise is None else posterior.mean + posterior.std * code_noise
         if self.controller is None:
-            return self._decoded(code, posterior, self._roll_out(code, evidence.inputs), evidence.sessions)
+            return self._decoded(code, posterior, roll_out(self, code, evidence.inputs), evidence.sessions)
         if input_noise is None:
             input_noise = jnp.zeros((*evidence.read.shape[:2], self.controller.num_inputs))
-        return self._decoded(code, posterior, self._roll_out_controlled(code, evidence, input_noise), evidence.sessions)
+        return self._decoded(code, posterior, roll_out_controlled(self, code, evidence, input_noise), evidence.sessions)
 
     # Generation -------------------------------------------------------------------------------------------------------
 
@@ -285,9 +285,9 @@ class LFADS(nn.Module):
         code = self.generator.prior.draw(code_key, (num_trials, size), labels)
         known = self._known_inputs(external_inputs, labels, *shape)
         if self.controller is None:
-            return self._decoded(code, None, self._roll_out(code, known), sessions)
+            return self._decoded(code, None, roll_out(self, code, known), sessions)
         inputs = self.controller.prior.draw(inputs_key, (*shape, self.controller.num_inputs), labels)
-        rollout = self._roll_out(code, jnp.concatenate([inputs, known], axis=-1))
+        rollout = roll_out(self, code, jnp.concatenate([inputs, known], axis=-1))
         return self._decoded(code, None, rollout._replace(inputs=inputs), sessions)
 
     def _sample_key(self) -> Any:
@@ -295,36 +295,7 @@ class LFADS(nn.Module):
             raise ValueError('samples are drawn from the rng stream "sample": give rngs={"sample": jax.random.key(0)}')
         return self.make_rng("sample")
 
-    def _roll_out(self, code: Any, inputs: Float[Array, "trials steps E"]) -> "_Rollout":
-        """The generator driven by known inputs."""
-        state, bias = self.generator.initial_state(code), self.generator.bias(code)
-
-        def step(generator, state, inputs):
-            state, features = generator.advance(state, jnp.concatenate([inputs, bias], axis=-1))
-            return state, (state, features)
-
-        _, (states, features) = _scan(step)(self.generator, state, inputs)
-        return _Rollout(state, states, self.generator.factors(features))
-
-    def _roll_out_controlled(self, code: Any, evidence: Evidence, noise: Float[Any, "trials steps U"]) -> "_Rollout":
-        """The generator driven by the inputs that the controller infers from the encoder's states and the factors."""
-        initial, bias = self.generator.initial_state(code), self.generator.bias(code)
-
-        def step(model, carry, xs):
-            state, controller_state, factors = carry
-            read, known, noise = xs
-            read = jnp.concatenate([read, factors], axis=-1)
-            controller_state, q = model.controller.step(controller_state, read)
-            inputs = q.mean + q.std * noise
-            state, factors = model.generator.step(state, jnp.concatenate([inputs, known, bias], axis=-1))
-            return (state, controller_state, factors), (state, factors, q, inputs)
-
-        controller_state = self.controller.initial_state(noise.shape[:1])
-        carry = (initial, controller_state, self.generator.state_factors(initial))
-        _, (states, factors, q, inputs) = _scan(step)(self, carry, (evidence.read, evidence.inputs, noise))
-        return _Rollout(initial, states, factors, q, inputs)
-
-    def _decoded(self, code: Any, posterior: DiagonalGaussian | None, rollout: "_Rollout", sessions: Any) -> Posterior:
+    def _decoded(self, code: Any, posterior: DiagonalGaussian | None, rollout: Rollout, sessions: Any) -> Posterior:
         parameters = self._parameters(rollout.factors, sessions)
         q = rollout.input_posterior or DiagonalGaussian(None, None)
         return Posterior(
@@ -361,26 +332,6 @@ class LFADS(nn.Module):
             classes = one_hot(labels, self.num_classes)[:, None]
             parts.append(jnp.broadcast_to(classes, (*shape, self.num_classes)))
         return jnp.concatenate(parts, axis=-1)
-
-
-class _Rollout(NamedTuple):
-    """A run of the generator."""
-
-    initial: Any
-    states: Any
-    factors: Any
-    input_posterior: DiagonalGaussian | None = None
-    inputs: Any = None
-
-
-def _scan(step: Callable[..., Any]) -> Callable[..., Any]:
-    return nn.scan(
-        step,
-        variable_broadcast="params",
-        split_rngs={"params": False, nn.DenyList("params"): True},
-        in_axes=1,
-        out_axes=1,
-    )
 
 
 def _quiet(model: nn.Module) -> tuple[nn.Module, Any]:

@@ -9,8 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
-from ctd_models.data.sessions import stitch_trials
 from ctd_models.data.spike_trials import SpikeTrials
+from ctd_models.data.stitching import stitch_trials
 from ctd_models.models.initializers import ScaledNormal
 from ctd_models.models.lfads.bound import from_bin
 
