@@ -57,7 +57,6 @@ def fit(
     """
     import _lfads as lfads
     import jax
-    import numpy as np
     import optax
 
     from ctd_models import load_checkpoint
@@ -77,19 +76,7 @@ def fit(
         result = trainer.fit(train, num_steps, key, **given, **options)
         found[name] = load_checkpoint(folder / "checkpoints", "best")
         times = times or common.training_times(result, folder)
-        if settings.refit:  # the same again on all trials that are not for test, for as many steps as were best
-            every = jax.tree.map(lambda *values: np.concatenate(values), train, validation)
-            given |= {"checkpoint_dir": folder / "refitted", "validation": None}
-            trainer.fit(every, best_step(folder / "checkpoints"), key, **given, **options)
-            found[name] = load_checkpoint(folder / "refitted")
     return found, times
-
-
-def best_step(checkpoints: Any) -> int:
-    """The step of the best checkpoint on validation trials."""
-    from ctd_models.training import read_checkpoint
-
-    return read_checkpoint(checkpoints, "best").step
 
 
 def single(data: "Sessions", name: str, settings: Any) -> "np.ndarray":

@@ -51,8 +51,6 @@ class Settings:
     """Trials in a batch, of all sessions together, at most all training trials."""
     num_steps: int = 1_500
     """Training steps of each model."""
-    refit: bool = True
-    """Train each model again, on training and validation trials together, for as many steps as were best on the latter."""
     added_steps: int = 300
     """Training steps of the maps of the last session when it is added to a model of the others; 0: leave this out."""
     gpfa_factors: int = 8
@@ -76,7 +74,7 @@ def main(settings: Settings) -> dict[str, float]:
         raise SystemExit("--num-components and --num-steps must be at least 1")
     given = settings
     if settings.quick:
-        settings = common.shortened(settings, num_steps=60, added_steps=0, num_resamples=100, refit=False)
+        settings = common.shortened(settings, num_steps=60, added_steps=0, num_resamples=100)
     if settings.simulate:
         sizes = {"hidden_size": 64, "num_inputs": 0, "num_components": 4, "num_factors": 8, "width": 2.0}
         settings = common.shortened(settings, **sizes, coordinated_dropout=0.3, num_steps=3_000)
