@@ -79,8 +79,12 @@ def draw(settings: Any, esn: Any, targets: Any, run: Any, cycles: Any, points: A
         space.plot(*pca.transform(np.tanh(closed)).T, color="C0", lw=2, label="limit cycle" if number == 0 else None)
     if len(points):
         kept = pca.transform(np.tanh(points.states))
-        space.plot(*kept.T, "D", ms=5, mfc="none", color="C3", label="unstable fixed point")
-    space.set(xlabel="PC 1", ylabel="PC 2", zlabel="PC 3", title="rates")
+        for stable, style in ((True, {"mfc": "C3"}), (False, {"mfc": "none"})):
+            label = "stable fixed point" if stable else "unstable fixed point"
+            chosen = kept[points.is_stable == stable]
+            if len(chosen):
+                space.plot(*chosen.T, "D", ms=5, color="C3", label=label, **style)
+    space.set(xlabel="PC 1", ylabel="PC 2", zlabel="PC 3")
     space.legend(frameon=False, fontsize="small", loc="upper left")
     if len(cycles):
         plot_eigenvalues(cycles.multipliers[0], kind="map", axes=plane)
@@ -90,5 +94,5 @@ def draw(settings: Any, esn: Any, targets: Any, run: Any, cycles: Any, points: A
     trace.plot(time, np.asarray(run.outputs)[:, 0], color="C1", lw=1, label="output")
     trace.axvline(esn.dt * settings.num_periods * round(30.0 / esn.dt), color="0.5", ls=":", label="taught up to here")
     trace.set(xlabel="time (s)", ylabel="output")
-    trace.legend(frameon=False, fontsize="small", loc="lower left")
+    trace.legend(frameon=False, fontsize="small", loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=3)
     common.save_figure(figure, settings.out, "cycle")

@@ -45,6 +45,8 @@ class Settings:
 def main(settings: Settings) -> dict[str, float]:
     import jax
 
+    if min(settings.num_passes, settings.num_steps, settings.num_periods) < 1:
+        raise SystemExit("--num-passes, --num-steps and --num-periods must be at least 1")
     given = settings
     if settings.quick:
         settings = common.shortened(settings, periodic_size=100)

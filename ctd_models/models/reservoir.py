@@ -62,6 +62,9 @@ class ContinuousESN(nn.Module):
         for name, least in (("hidden_size", 1), ("output_size", 1), ("input_size", 0)):
             if getattr(self, name) < least:
                 raise ValueError(f"{name} must be at least {least}, got {getattr(self, name)}")
+        for name in ("gain", "leak", "feedback_scale", "input_scale", "readout_scale", "noise", "initial_state_std"):
+            if not np.isfinite(getattr(self, name)):
+                raise ValueError(f"{name} must be finite, got {getattr(self, name)}")
         for name in ("tau", "dt"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"{name} must be positive [s], got {getattr(self, name)}")
@@ -105,7 +108,7 @@ class ContinuousESN(nn.Module):
             weights = jnp.where(order < present, weights, 0.0)
         if self.spectral_radius is None:
             return weights
-        radius = jax.pure_callback(_radius, jax.ShapeDtypeStruct((), weights.dtype), weights)
+        radius = jax.pure_callback(_radius, jax.ShapeDtypeStruct((), weights.dtype), weights, vmap_method="sequential")
         return weights * (self.spectral_radius / radius)
 
     def initial_state(self, batch_shape: tuple[int, ...] = ()) -> Float[Array, "*batch_shape N"]:

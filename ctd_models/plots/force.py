@@ -61,7 +61,7 @@ def plot_outputs(
 
 @no_type_check  # it checks its arguments itself
 def plot_reservoir(
-    states: Float[Any, "T N"],
+    rates: Float[Any, "T N"],
     errors: Float[Any, "T"],
     weight_changes: Float[Any, "passes T"],
     *,
@@ -71,7 +71,7 @@ def plot_reservoir(
     """Rates of some units in a run, its error, and how the readout changed in each pass of learning.
 
     Args:
-        states: rates of a run.
+        rates: of a run.
         errors: mean absolute error of its outputs in each step; or more steps.
         weight_changes: ‖ΔW_out‖ in each step of each pass.
         dt: length of a step [s].
@@ -79,12 +79,21 @@ def plot_reservoir(
 
     Returns:
         The figure.
+
+    Raises:
+        ValueError: shapes do not fit.
     """
-    states, errors, changes = np.asarray(states), np.asarray(errors), np.asarray(weight_changes)
+    states, errors, changes = np.asarray(rates), np.asarray(errors), np.asarray(weight_changes)
+    if states.ndim != 2 or errors.ndim != 1 or changes.ndim != 2 or not changes.size:
+        raise ValueError(
+            f"expected rates [time, N], errors [time] and weight_changes [passes, time], got shapes {states.shape}, "
+            f"{errors.shape} and {changes.shape}"
+        )
     figure, axes = plt.subplots(3, 1, figsize=(7.4, 6.2), layout="constrained", height_ratios=(1.6, 1, 1))
     time = dt * np.arange(1, len(states) + 1)
     for row in range(min(units, states.shape[1])):
         axes[0].plot(time, 0.45 * states[:, row] + row + 1, color=LEADING, lw=0.9)
+    axes[0].set_yticks(range(1, min(units, states.shape[1]) + 1))
     axes[0].set(ylabel="unit", xlabel="time (s)", title="rates of some units of the reservoir")
     axes[1].plot(dt * np.arange(1, len(errors) + 1), errors, color=UNSTABLE, lw=1)
     axes[1].set(ylabel="mean |error|", xlabel="time (s)", title="error while it runs by itself")

@@ -43,6 +43,8 @@ class ChaoticOutputs:
 
     def __post_init__(self):
         _check(num_steps=self.num_steps, num_outputs=self.num_outputs, tau=self.tau, dt=self.dt)
+        if self.dt > self.tau:
+            raise ValueError(f"dt, the Euler step, must not exceed tau = {self.tau} s, got {self.dt}")
         if self.num_outputs > self.hidden_size:
             raise ValueError(f"num_outputs is {self.num_outputs}, but the network has only {self.hidden_size} units")
 
@@ -151,8 +153,7 @@ class LorenzSignal:
 
     def __post_init__(self):
         _check(num_steps=self.num_steps, time_per_step=self.time_per_step)
-        if self.horizon < 0:
-            raise ValueError(f"horizon cannot be negative, got {self.horizon}")
+        _check_length(self)
 
     def derivative(self, state: Float[Array, "3"]) -> Float[Array, "3"]:
         """Velocity of a state (x, y, z)."""
@@ -200,8 +201,7 @@ class MackeyGlass:
 
     def __post_init__(self):
         _check(num_steps=self.num_steps, time_per_step=self.time_per_step, delay=self.delay)
-        if self.horizon < 0:
-            raise ValueError(f"horizon cannot be negative, got {self.horizon}")
+        _check_length(self)
 
     def signal(self, key: PRNGKeyArray) -> Signal:
         """One output, from a random past."""
@@ -237,3 +237,12 @@ def _check(**numbers: Any) -> None:
     for name, value in numbers.items():
         if not value > 0 or (name.startswith("num_") and value != int(value)):
             raise ValueError(f"{name} must be positive{' and whole' if name.startswith('num_') else ''}, got {value}")
+
+
+def _check_length(task: Any) -> None:
+    """Raises ValueError for signals that cannot be standardised, and for times that are negative."""
+    if task.num_steps < 2:
+        raise ValueError(f"num_steps must be at least 2, got {task.num_steps}")
+    for name in ("horizon", "burn_in"):
+        if getattr(task, name) < 0:
+            raise ValueError(f"{name} cannot be negative, got {getattr(task, name)}")

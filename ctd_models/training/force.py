@@ -107,15 +107,25 @@ class Force:
 
         Raises:
             MemoryError: the weights need more memory than there is.
+            TypeError: the key is not a typed one, or the variables are not Flax's whole dictionary of such a network.
+            ValueError: a variable is not finite, or full-FORCE is to begin with variables that it has trained.
         """
+        if not (hasattr(key, "dtype") and jnp.issubdtype(key.dtype, jax.dtypes.prng_key)):
+            raise TypeError(f"key must be a typed key, such as jax.random.key(0), got {key!r}")
         check_memory(self)
         if variables is None:
             variables = _init(self.model, key)
+        _check_variables(variables)
         N, fixed = self.model.hidden_size, dict(variables[COLLECTION])
         activation = fixed["initial_state"]
         driver = None
         if self.recurrent:
             driver = activation, fixed["recurrent_kernel"], fixed["feedback_kernel"]
+            if _known_zero(fixed["feedback_kernel"]):
+                raise ValueError(
+                    "the feedback weights of these variables are 0: full-FORCE has trained them already. Go on from its "
+                    "state, by fit, partial_fit or restore"
+                )
             nothing = {name: jnp.zeros_like(fixed[name]) for name in ("recurrent_kernel", "feedback_kernel")}
             variables = {**variables, COLLECTION: {**fixed, **nothing}}
         inverse = None if self.rule == "nlms" else SymmetricMatrix.identity(N, self.alpha)
@@ -140,7 +150,9 @@ class Force:
             targets: what the output should be in each step.
 
         Raises:
-            ValueError: lengths or widths do not fit, a value is not finite, or `state` was used up by an earlier call.
+            TypeError, ValueError: lengths or widths do not fit, a value is not finite, `state` is of other settings or was
+                used up by an earlier call.
+            FloatingPointError: learning became infinite or NaN (not noticed under `jax.vmap`).
         """
         return self._learn(state, inputs, targets, restart=True)
 
@@ -176,17 +188,36 @@ class Force:
             ValueError: inputs and num_steps do not fit the network.
         """
         inputs = _checked_inputs(self.model, inputs, num_steps)
+        if initial_state is not None:
+            _check_finite("initial_state", initial_state)
+            initial_state = jnp.asarray(initial_state, state.activation.dtype)
+            if initial_state.shape != (self.model.hidden_size,):
+                raise ValueError(f"expected initial_state ({self.model.hidden_size},), got {initial_state.shape}")
         return _run(deterministic(self.model), state.variables, inputs, initial_state)
 
     def save(self, directory: str | os.PathLike, state: ForceState) -> None:
         """Writes a checkpoint, from which `restore` goes on and whose model `load_checkpoint` reads.
 
         Raises:
-            CheckpointError: the directory cannot be written to.
+            CheckpointError: the directory cannot be written to, or holds another network, other settings of learning, or a
+                checkpoint of this step or a later one.
+            ValueError: the state is of several networks, or was used up.
         """
-        from ctd_models.training.checkpoints import CheckpointWriter
+        from ctd_models.training.checkpoints import CheckpointError, CheckpointWriter
 
+        self._check_state(state)
+        if jnp.ndim(state.step):
+            raise ValueError(
+                "this state is of several networks: save each, jax.tree.map(lambda values: values[i], state)"
+            )
         with CheckpointWriter(directory, self.model, self._description) as writer:
+            if writer.latest_step is not None:
+                writer.resume(self._template, any_key=True)
+                if writer.latest_step >= int(state.step):
+                    raise CheckpointError(
+                        f"{os.fspath(directory)} holds a checkpoint of step {writer.latest_step} already, this state is of "
+                        f"step {int(state.step)}: choose another folder, or delete this one"
+                    )
             writer.save(_as_train_state(state))
 
     def restore(self, directory: str | os.PathLike) -> ForceState:
@@ -197,13 +228,35 @@ class Force:
         """
         from ctd_models.training.checkpoints import CheckpointError, CheckpointWriter
 
-        template = jax.eval_shape(lambda: _as_train_state(self.init(jax.random.key(0))))
+        if not os.path.isdir(directory):
+            raise CheckpointError(f"there is no checkpoint in {os.fspath(directory)}")
         with CheckpointWriter(directory, self.model, self._description) as writer:
             if writer.latest_step is None:
                 raise CheckpointError(f"there is no checkpoint in {os.fspath(directory)}")
-            saved, _ = writer.resume(template, any_key=True)
+            saved, _ = writer.resume(self._template, any_key=True)
         saved = jax.tree.map(jnp.asarray, saved)
         return ForceState(saved.variables, *saved.optimizer_state, saved.step, saved.key_data)
+
+    @property
+    def _template(self) -> TrainState:
+        """The form of a state."""
+        return jax.eval_shape(lambda: _as_train_state(self.init(jax.random.key(0))))
+
+    def _check_state(self, state: Any) -> None:
+        """Raises where a state is not one of this network and these settings, or was used up."""
+        if not isinstance(state, ForceState):
+            hint = ": fit returns (state, what happened)" if isinstance(state, tuple) else ""
+            raise TypeError(
+                f"expected the state that init, fit or partial_fit returned, got {type(state).__name__}{hint}"
+            )
+        made = state.driver is not None, state.inverse is None
+        if made != (self.recurrent, self.rule == "nlms") or state.activation.shape[-1] != self.model.hidden_size:
+            raise ValueError("this state is of another network or other settings of learning: begin with init")
+        if any(isinstance(leaf, jax.Array) and leaf.is_deleted() for leaf in _concrete(state.inverse)):
+            raise ValueError(
+                "this state was used up by an earlier fit: go on with the state that it returned; a copy must be made "
+                "before fitting, jax.tree.map(jnp.copy, state)"
+            )
 
     @property
     def _description(self) -> str:
@@ -212,7 +265,8 @@ class Force:
         }
         return f"FORCE, {', '.join(f'{name} {value}' for name, value in fields.items())}"
 
-    def _learn(self, state: ForceState, inputs: Any, targets: Any, restart: bool) -> tuple[ForceState, Learning]:
+    def _learn(self, state: Any, inputs: Any, targets: Any, restart: bool) -> tuple[ForceState, Learning]:
+        self._check_state(state)
         if targets is None:
             raise ValueError("targets are missing: fit(state, inputs, targets), or fit(state, targets=targets)")
         shape = np.shape(targets)
@@ -220,14 +274,17 @@ class Force:
             raise ValueError(f"expected targets [time, {self.model.output_size}], got shape {shape}")
         inputs = _checked_inputs(self.model, inputs, shape[0])
         _check_finite("targets", targets)
-        if any(isinstance(leaf, jax.Array) and leaf.is_deleted() for leaf in _concrete(state.inverse)):
-            raise ValueError(
-                "this state was used up by an earlier fit: go on with the state that it returned, or fit a copy, "
-                "jax.tree.map(jnp.copy, state)"
-            )
         targets = jnp.asarray(targets, state.output.dtype)
         inverse, rest = state.inverse, state.replace(inverse=None)
-        return _learn(self, inverse, rest, jnp.asarray(inputs, targets.dtype), targets, restart)
+        state, learned = _learn(self, inverse, rest, jnp.asarray(inputs, targets.dtype), targets, restart)
+        if not isinstance(learned.outputs, jax.core.Tracer):
+            bad = ~np.isfinite(np.asarray(learned.weight_change))
+            if bad.any():
+                raise FloatingPointError(
+                    f"learning became infinite or NaN at step {int(np.argmax(bad))} of this pass: try a smaller alpha, a "
+                    "forgetting nearer to 1, or targets of order 1"
+                )
+        return state, learned
 
 
 @no_type_check  # it checks its arguments itself
@@ -256,18 +313,22 @@ def ridge_readout(
     Raises:
         ValueError: lengths or widths do not fit, a value is not finite, or no step is left.
     """
-    shape = np.shape(targets)
+    targets = np.asarray(targets)
+    shape = targets.shape
     if len(shape) != 2 or shape[1] != model.output_size or not 0 <= washout < shape[0]:
         raise ValueError(
             f"expected targets [time, {model.output_size}] longer than the washout of {washout}, got shape {shape}"
         )
-    if penalty < 0:
+    if not 0 <= penalty < np.inf:
         raise ValueError(f"penalty cannot be negative, got {penalty}")
+    _check_variables(variables)
     inputs = _checked_inputs(model, inputs, shape[0])
     _check_finite("targets", targets)
     with jax.enable_x64(True):
         wide = jax.tree.map(lambda values: jnp.asarray(values, jnp.float64), (variables, inputs, targets, penalty))
         readout = _ridge(deterministic(model), *wide, washout)
+    if not np.isfinite(np.asarray(readout)).all():
+        raise ValueError(f"rates do not determine the readout with the penalty {penalty}: choose a larger one")
     kept = variables["params"]["readout"]
     return {**variables, "params": {**variables["params"], "readout": jnp.asarray(np.asarray(readout), kept.dtype)}}
 
@@ -451,6 +512,19 @@ def _as_train_state(state: ForceState) -> TrainState:
     return TrainState(state.step, state.variables, parts, state.key_data)
 
 
+def _check_variables(variables: Any) -> None:
+    """Raises unless these are the finite variables of a reservoir."""
+    if not isinstance(variables, Mapping) or not {"params", COLLECTION} <= set(variables):
+        raise TypeError(f"variables must be Flax's whole dictionary, {{'params': ..., {COLLECTION!r}: ...}}")
+    for name in ("params", COLLECTION):
+        for leaf, values in variables[name].items():
+            _check_finite(f"{name}[{leaf!r}]", values)
+
+
+def _known_zero(values: Any) -> bool:
+    return not isinstance(values, jax.core.Tracer) and not np.any(np.asarray(values))
+
+
 def _concrete(tree: Any) -> list[Any]:
     """Leaves that hold values, which those inside `jax.jit` and `jax.vmap` do not."""
     return [leaf for leaf in jax.tree.leaves(tree) if not isinstance(leaf, jax.core.Tracer)]
@@ -462,11 +536,12 @@ def _checked_inputs(model: nn.Module, inputs: Any, num_steps: int | None) -> Any
         if model.input_size:
             raise ValueError(f"the network has {model.input_size} inputs: give inputs [time, {model.input_size}]")
         if num_steps is None or num_steps < 1:
-            raise ValueError(f"num_steps must be at least 1, got {num_steps}")
+            raise ValueError(f"num_steps, the length of the run, must be at least 1, got {num_steps}")
         return jnp.zeros((num_steps, 0))
     shape = np.shape(inputs)
     if len(shape) != 2 or shape[1] != model.input_size or not shape[0]:
-        raise ValueError(f"expected inputs [time, {model.input_size}], got shape {shape}")
+        hint = "" if model.input_size else ": this network has none, name targets= or num_steps="
+        raise ValueError(f"expected inputs [time, {model.input_size}], got shape {shape}{hint}")
     if num_steps not in (None, shape[0]):
         raise ValueError(f"inputs have {shape[0]} steps, expected {num_steps}")
     _check_finite("inputs", inputs)
@@ -476,7 +551,11 @@ def _checked_inputs(model: nn.Module, inputs: Any, num_steps: int | None) -> Any
 def _check_finite(name: str, values: Any) -> None:
     if isinstance(values, jax.core.Tracer):
         return
-    bad = np.argwhere(~np.isfinite(np.asarray(values)))
+    values = np.asarray(values)
+    if values.dtype.kind not in "fiub":
+        raise TypeError(f"expected numbers as {name}, got the type {values.dtype}")
+    largest = np.inf if jax.config.jax_enable_x64 else np.finfo(np.float32).max
+    bad = np.argwhere(~(np.abs(values.astype(float)) <= min(largest, np.finfo(float).max)))
     if len(bad):
         index = tuple(bad[0].tolist())
-        raise ValueError(f"expected finite {name}, got {np.asarray(values)[index]} at index {index}")
+        raise ValueError(f"expected finite {name}, got {values[index]} at index {index}")

@@ -51,8 +51,8 @@ class SymmetricMatrix(NamedTuple):
         left = jnp.concatenate([left, jnp.zeros(len(vector) - len(left), vector.dtype)])
         return jnp.concatenate(own) + left
 
-    def minus_gram(self, rows: Float[Any, "m n"], scale: Any = 1.0) -> "SymmetricMatrix":
-        """scale · (this − rowsᵀ rows)."""
+    def minus_gram(self, rows: Float[Any, "m n"]) -> "SymmetricMatrix":
+        """This − rowsᵀ rows."""
         panels = []
         for start, panel in zip(_starts(self), self.panels, strict=True):
             mine, before = rows[:, start : start + len(panel.diagonal)], rows[:, :start]
@@ -63,7 +63,7 @@ class SymmetricMatrix(NamedTuple):
                 diagonal = panel.diagonal - mine.T @ mine
                 diagonal = (diagonal + diagonal.T) / 2
                 below = None if panel.below is None else panel.below - mine.T @ before
-            panels.append(Panel(scale * diagonal, None if below is None else scale * below))
+            panels.append(Panel(diagonal, below))
         return SymmetricMatrix(tuple(panels))
 
     def dense(self) -> Float[Array, "n n"]:
@@ -105,15 +105,27 @@ def gain(
     if block > 1:
         q = q - (updates.rows @ rates) @ updates.rows
     count = updates.count + 1
-    scale = 1.0 / (jnp.asarray(forgetting, rates.dtype) ** count + rates @ q)
+    scale = 1.0 / (
+        jnp.asarray(forgetting, rates.dtype) ** count + jnp.maximum(rates @ q, 0.0)
+    )  # hᵀ P h is not negative
     place = jnp.minimum(updates.count, block - 1)
     return scale * q, Updates(updates.rows.at[place].set(jnp.sqrt(scale) * q), count)
 
 
 def flushed(inverse: SymmetricMatrix, updates: Updates, forgetting: float = 1.0) -> SymmetricMatrix:
-    """P after the updates of a block."""
-    scale = 1.0 if forgetting == 1 else jnp.asarray(forgetting, updates.rows.dtype) ** -updates.count
-    return inverse.minus_gram(updates.rows, scale)
+    """P after the updates of a block.
+
+    Forgetting makes P grow without bounds where rates do not vary. It stops growing where rounding would make it indefinite:
+    where its trace would exceed 0.1 / (n ε), with ε the precision of its type.
+    """
+    if forgetting == 1:
+        return inverse.minus_gram(updates.rows)
+    changed = inverse.minus_gram(updates.rows)
+    scale = jnp.asarray(forgetting, updates.rows.dtype) ** -updates.count
+    trace = sum(jnp.trace(panel.diagonal) for panel in changed.panels)
+    most = 0.1 / (updates.rows.shape[1] * jnp.finfo(updates.rows.dtype).eps)
+    scale = jnp.where(trace * scale <= most, scale, 1.0)
+    return jax.tree.map(lambda values: scale * values, changed)
 
 
 def ridge(features: Float[Any, "samples n"], targets: Float[Any, "samples O"], penalty: Any) -> Float[Array, "n O"]:

@@ -34,4 +34,6 @@ def test_the_reservoir_its_error_and_its_changes():
     np.testing.assert_array_equal(error.lines[0].get_ydata(), errors)
     np.testing.assert_array_equal(change.lines[0].get_ydata(), changes.ravel())
     assert change.get_ylabel() == "‖ΔW_out‖"
+    with pytest.raises(ValueError, match=r"weight_changes \[passes, time\]"):
+        plot_reservoir(states, errors, changes[0], dt=0.1)
     plt.close("all")

@@ -198,6 +198,13 @@ def test_learning_goes_on_from_a_checkpoint(tmp_path):
         Force(DRIVEN, alpha=0.5).restore(tmp_path)
     with pytest.raises(CheckpointError, match="there is no checkpoint"):
         force.restore(tmp_path / "nothing")
+    assert not (tmp_path / "nothing").exists()
+    with pytest.raises(CheckpointError, match="holds a checkpoint of step 47 already"):
+        force.save(tmp_path, on.replace(step=jnp.int32(47)))
+    with pytest.raises(CheckpointError, match=r"alpha 0\.5"):
+        Force(DRIVEN, alpha=0.5).save(tmp_path, on)
+    force.save(tmp_path, on)
+    assert int(force.restore(tmp_path).step) == 94
 
 
 def test_compiling_does_not_depend_on_the_number_of_steps(compilations):
@@ -286,7 +293,36 @@ def test_flip_flops_by_force_follow_their_pulses():
             ValueError,
             r"expected finite targets, got nan at index \(5, 0\)",
         ),
-        (lambda: Force(ESN).run(STATE), ValueError, "num_steps must be at least 1, got None"),
+        (lambda: Force(ESN).run(STATE), ValueError, "num_steps, the length of the run, must be at least 1"),
+        (lambda: Force(ESN).fit((STATE, None), targets=TARGETS), TypeError, r"got tuple: fit returns \(state,"),
+        (
+            lambda: Force(ESN, rule="nlms").fit(STATE, targets=TARGETS),
+            ValueError,
+            "of another network or other settings",
+        ),
+        (
+            lambda: Force(ESN, recurrent=True).fit(STATE, targets=TARGETS),
+            ValueError,
+            "of another network or other settings",
+        ),
+        (
+            lambda: Force(ESN).fit(STATE, targets=1e39 * TARGETS),
+            ValueError,
+            r"expected finite targets, got .* at index",
+        ),
+        (lambda: Force(ESN).fit(STATE, TARGETS), ValueError, "targets are missing"),
+        (lambda: Force(ESN).init(0), TypeError, "key must be a typed key"),
+        (lambda: Force(ESN).init(KEY, {"params": {}}), TypeError, "variables must be Flax's whole dictionary"),
+        (
+            lambda: Force(ESN, recurrent=True).init(KEY, Force(ESN, recurrent=True).init(KEY).variables),
+            ValueError,
+            "full-FORCE has trained them already",
+        ),
+        (
+            lambda: ridge_readout(ESN, STATE.variables, None, TARGETS[:5], penalty=0.0),
+            ValueError,
+            "rates do not determine the readout",
+        ),
         (
             lambda: Force(ContinuousESN(10_000_000, 1)).init(KEY),
             MemoryError,
@@ -302,6 +338,30 @@ def test_flip_flops_by_force_follow_their_pulses():
 def test_bad_input(make, error, message):
     with pytest.raises(error, match=message):
         make()
+
+
+def test_forgetting_does_not_blow_up():
+    """Where rates do not vary P would grow without bounds; the error stays small over thousands of steps."""
+    targets = np.sin(np.arange(4000) / 5)[:, None]
+    force = Force(ContinuousESN(30, 1), forgetting=0.98)
+    state, learned = force.fit(force.init(KEY), targets=targets)
+    assert np.abs(learned.outputs[-500:] - targets[-500:]).mean() < 0.1
+    assert np.isfinite(state.inverse.dense()).all()
+
+
+def test_learning_that_fails_says_where():
+    force = Force(
+        ContinuousESN(10, 1, activation="relu", gain=3.0, feedback_scale=10.0), rule="nlms", learning_rate=1.9
+    )
+    with pytest.raises(FloatingPointError, match=r"became infinite or NaN at step \d+ of this pass"):
+        force.fit(force.init(KEY), targets=1e30 * np.ones((3000, 1)))
+
+
+def test_networks_with_a_spectral_radius_are_drawn_at_once():
+    force = Force(ContinuousESN(20, 1, spectral_radius=0.9))
+    kernels = jax.vmap(force.init)(jax.random.split(KEY, 2)).variables["reservoir"]["recurrent_kernel"]
+    radii = np.abs(np.linalg.eigvals(np.asarray(kernels, float))).max(axis=1)
+    np.testing.assert_allclose(radii, 0.9, rtol=1e-4)
 
 
 def test_a_state_that_was_used_up():
