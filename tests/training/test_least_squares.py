@@ -41,4 +41,5 @@ def test_ridge_is_least_squares_on_augmented_data():
     rng = np.random.default_rng(2)
     H, Y = rng.normal(size=(20, 4)), rng.normal(size=(20, 3))
     expected = np.linalg.lstsq(np.r_[H, 1.5**0.5 * np.eye(4)], np.r_[Y, np.zeros((4, 3))])[0]
-    np.testing.assert_allclose(ridge(H, Y, 1.5), expected, atol=1e-5)
+    found = ridge(jnp.asarray(H, jnp.float32), jnp.asarray(Y, jnp.float32), 1.5)
+    np.testing.assert_allclose(found, expected, atol=1e-5)

@@ -82,6 +82,7 @@ def test_an_lstm_in_every_part():
     assert posterior.rates.shape == SPIKES.shape and np.isfinite(posterior.rates).all()
 
 
+@pytest.mark.slow
 def test_an_autonomous_lstm_trains_is_saved_and_its_fixed_points_are_drawn(tmp_path):
     model, trials = autonomous(LSTM), SpikeTrials.from_spikes(SPIKES)
     loss = elbo(model, l2={"generator": 2.0})
