@@ -2,7 +2,8 @@
 
 from ctd_models.training.checkpoints import Checkpoint, CheckpointError, load_checkpoint, read_checkpoint
 from ctd_models.training.elbo import Elbo, elbo
-from ctd_models.training.force import Force, ForceState, ridge_readout
+from ctd_models.training.force import Force, ridge_readout
+from ctd_models.training.force_state import ForceState
 from ctd_models.training.losses import binary_cross_entropy, mean_squared_error
 from ctd_models.training.state import FitResult, NonFiniteLossError, TrainState
 from ctd_models.training.trainer import Trainer
