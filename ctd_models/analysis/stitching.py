@@ -14,12 +14,14 @@ class SessionWeights(NamedTuple):
     """The linear map between the neurons of one session and components that all sessions share."""
 
     read_in: Float[np.ndarray, "neurons K"]
-    """W: components = (counts − mean) W."""
+    """W: components = offset + (counts − mean) W."""
     read_out: Float[np.ndarray, "K neurons"]
     """The way back, counts ≈ mean + components read_out: the regression of the session's averages on what W makes of
     them. It is the pseudoinverse of W where these vary in all K directions, and stays small where they do not."""
     mean: Float[np.ndarray, "neurons"]
     """Mean count of each neuron [spikes/bin]."""
+    offset: Float[np.ndarray, "K"] | float = 0.0
+    """What the mean counts are mapped to."""
 
 
 @no_type_check  # it checks its arguments itself
@@ -117,10 +119,11 @@ def regression_weights(
     if len(shared) < fewest:
         raise ValueError(f"the session shares the conditions {shared} with the others: two or more are needed")
     own, target = (
-        _averages(values, labels, shared, width)
+        _psths(values, labels, shared, width)
         for values, labels in ((spikes, conditions), (components, component_conditions))
     )
-    return _regressed(own, target, spikes.mean((0, 1)), ridge)
+    mean, offset = own.mean(axis=0), target.mean(axis=0)
+    return _regressed(own - mean, target - offset, mean, ridge)._replace(offset=offset)
 
 
 def _check(values: Any, labels: Any, num_bins: int | None, what: str) -> None:
@@ -135,10 +138,14 @@ def _averages(
     spikes: Any, conditions: Any, shared: Sequence[int], width: float
 ) -> Float[np.ndarray, "samples neurons"]:
     """PSTHs of the shared conditions, one after the other, without their mean."""
-    known = np.isin(conditions, shared)
-    means = psth(spikes[known], conditions[known], width=width)[1]
-    flat = means.reshape(-1, spikes.shape[2])
+    flat = _psths(spikes, conditions, shared, width)
     return flat - flat.mean(axis=0)
+
+
+def _psths(spikes: Any, conditions: Any, shared: Sequence[int], width: float) -> Float[np.ndarray, "samples neurons"]:
+    """PSTHs of the shared conditions, one after the other."""
+    known = np.isin(conditions, shared)
+    return psth(spikes[known], conditions[known], width=width)[1].reshape(-1, spikes.shape[2])
 
 
 def _regressed(own: Any, components: Any, mean: Any, ridge: float) -> SessionWeights:

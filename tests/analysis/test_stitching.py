@@ -44,10 +44,10 @@ def test_a_session_that_comes_later_is_mapped_to_the_same_components():
     spikes, conditions, _ = sessions(np.random.default_rng(3), noise=0.1)
     weights = principal_component_weights(spikes, conditions, 2, width=0.5)
     shared = [(s - own.mean) @ own.read_in for s, own in zip(spikes, weights, strict=True)]
-    components, labels = np.concatenate(shared[:2]), np.concatenate(conditions[:2])
+    components, labels = 5.0 + np.concatenate(shared[:2]), np.concatenate(conditions[:2])  # wherever their mean lies
     later = regression_weights(spikes[2], conditions[2], components, labels, width=0.5)
-    mapped = (spikes[2] - later.mean) @ later.read_in
-    np.testing.assert_allclose(mapped, shared[2], atol=0.1 * shared[2].std())
+    mapped = later.offset + (spikes[2] - later.mean) @ later.read_in
+    np.testing.assert_allclose(mapped, 5.0 + shared[2], atol=0.1 * shared[2].std())
     with pytest.raises(ValueError, match=r"the session shares the conditions \[\] with the others"):
         regression_weights(spikes[2], conditions[2] + 7, components, labels)
     with pytest.raises(ValueError, match=r"components: expected \[trials, 29 bins, dims\]"):

