@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from ctd_models.tasks.spiking import runge_kutta_step
+from ctd_models.tasks.spiking import lorenz_velocity, runge_kutta_step
 
 
 class Signal(NamedTuple):
@@ -157,8 +157,7 @@ class LorenzSignal:
 
     def derivative(self, state: Float[Array, "3"]) -> Float[Array, "3"]:
         """Velocity of a state (x, y, z)."""
-        x, y, z = state
-        return jnp.array([self.sigma * (y - x), x * (self.rho - z) - y, x * y - self.beta * z])
+        return lorenz_velocity(state, self.sigma, self.rho, self.beta)
 
     def signal(self, key: PRNGKeyArray) -> Signal:
         """Three outputs, from a random state."""

@@ -158,8 +158,7 @@ class LorenzSpikes:
 
     def derivative(self, state: Float[Array, "3"]) -> Float[Array, "3"]:
         """Velocity of a state (x, y, z)."""
-        x, y, z = state
-        return jnp.array([self.sigma * (y - x), x * (self.rho - z) - y, x * y - self.beta * z])
+        return lorenz_velocity(state, self.sigma, self.rho, self.beta)
 
     def step(self, state: Float[Array, "3"]) -> Float[Array, "3"]:
         """The state one bin later."""
@@ -280,6 +279,12 @@ class ChaoticSpikes:
         states = jax.vmap(self.states, in_axes=(None, 0))(weights, initial)
         rates = jax.vmap(self.rates)(states)
         return _repeated_trials(spike_key, rates, states, jnp.arange(self.num_conditions), trials_per_condition)
+
+
+def lorenz_velocity(state: Float[Array, "3"], sigma: float, rho: float, beta: float) -> Float[Array, "3"]:
+    """ẋ = σ(y − x), ẏ = x(ρ − z) − y, ż = xy − βz (Lorenz 1963)."""
+    x, y, z = state
+    return jnp.array([sigma * (y - x), x * (rho - z) - y, x * y - beta * z])
 
 
 def runge_kutta_step(derivative: Callable, state: Float[Array, "d"], dt: float) -> Float[Array, "d"]:

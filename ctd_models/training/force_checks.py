@@ -48,6 +48,7 @@ def check_variables(variables: Any) -> None:
 
 
 def known_zero(values: Any) -> bool:
+    """Whether all values are known to be 0; those inside `jax.jit` and `jax.vmap` are not known."""
     return not isinstance(values, jax.core.Tracer) and not np.any(np.asarray(values))
 
 
