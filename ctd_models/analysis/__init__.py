@@ -1,13 +1,18 @@
 """Analysis of dynamical systems: takes functions and arrays, and never asks which model they came from.
 
 Rooms: `fixed_points` (the search, the set of points, linear dynamics), `orbits` (trajectories, cycles, attractors, Lyapunov
-exponents), `geometry` (lines and manifolds of points, connections, basins, continuation), `latents` (principal components,
-comparison of subspaces); besides these networks from elsewhere, decoding, and figures of merit.
+exponents), `geometry` (lines and manifolds of points, connections, basins, continuation), `context` (how inputs change the
+effects of later ones), `latents` (principal components, comparison of subspaces); besides these networks from elsewhere,
+decoding, linear readers of words, and figures of merit.
 """
 
+from ctd_models.analysis.bag_of_words import LogisticRegression, fit_logistic, word_features
 from ctd_models.analysis.baseline_selection import choose as choose_baseline
 from ctd_models.analysis.baselines import GPFA, FactorAnalysis, SmoothingBaseline
 from ctd_models.analysis.conditions import condition_candidates, condition_means
+from ctd_models.analysis.context.effects import ContextualEffects, contextual_effects
+from ctd_models.analysis.context.modes import leading_modes_of, mode_angles, mode_components, without_modes
+from ctd_models.analysis.context.removal import ModeRemoval, remove_modes
 from ctd_models.analysis.correlation import CrossCorrelation, cross_correlation
 from ctd_models.analysis.cosmoothing import (
     PoissonGLM,
@@ -79,7 +84,7 @@ from ctd_models.analysis.orbits.cycles import find_cycles
 from ctd_models.analysis.orbits.limit_cycles import LimitCycles, find_limit_cycles
 from ctd_models.analysis.orbits.lyapunov import LyapunovSpectrum, lyapunov_spectrum
 from ctd_models.analysis.orbits.orbit_set import Attractors, Cycles
-from ctd_models.analysis.orbits.simulation import settle, simulate
+from ctd_models.analysis.orbits.simulation import drive, settle, simulate
 from ctd_models.analysis.session_decoding import (
     SessionDecoding,
     SessionR2,
@@ -104,6 +109,7 @@ __all__ = [
     "ClosedCurves",
     "Completeness",
     "Connections",
+    "ContextualEffects",
     "CrossCorrelation",
     "Cycles",
     "FactorAnalysis",
@@ -115,8 +121,10 @@ __all__ = [
     "LimitCycles",
     "LineAttractor",
     "LinearDecoder",
+    "LogisticRegression",
     "LyapunovSpectrum",
     "Manifold",
+    "ModeRemoval",
     "PSTHMatch",
     "ParameterPlane",
     "PhasePlane",
@@ -141,6 +149,7 @@ __all__ = [
     "closed_curves",
     "condition_candidates",
     "condition_means",
+    "contextual_effects",
     "continue_fixed_points",
     "cosmoothing_bits_per_spike",
     "count_fixed_points",
@@ -148,6 +157,7 @@ __all__ = [
     "cycle_consistency",
     "decode_each_session",
     "decode_sessions",
+    "drive",
     "find_attractors",
     "find_cycles",
     "find_fixed_points",
@@ -155,18 +165,22 @@ __all__ = [
     "find_slow_manifold",
     "fit_decoder",
     "fit_decoders",
+    "fit_logistic",
     "fit_optimal_linear_estimator",
     "fit_poisson_glm",
     "fit_ridge",
     "fit_smoothed_decoder",
     "forward_bits_per_spike",
     "latent_r2",
+    "leading_modes_of",
     "linear_cka",
     "linear_prediction",
     "linear_validity",
     "linearize",
     "lyapunov_spectrum",
     "manifold_dimension",
+    "mode_angles",
+    "mode_components",
     "order_line",
     "participation_ratio",
     "phase_plane",
@@ -177,6 +191,7 @@ __all__ = [
     "r2_score",
     "rate_r2",
     "regression_weights",
+    "remove_modes",
     "saddle_connections",
     "sample_states",
     "select_poisson_glm",
@@ -191,4 +206,6 @@ __all__ = [
     "type_names",
     "variance_explained",
     "vector_field_slice",
+    "without_modes",
+    "word_features",
 ]

@@ -239,6 +239,16 @@ def _checked(function: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:
     _check_result(jax.eval_shape(lambda a: a, arguments[0]), result)
     if is_pytree:
         return function
+    return _partial(jaxpr, result)
+
+
+def traced(function: Callable[..., Any], *arguments: Any) -> tuple[Any, Any]:
+    """(the function as a pytree that compiled analyses may keep, shapes of what it returns); errors are its own."""
+    jaxpr, result = jax.make_jaxpr(lambda *a: function(*a), return_shape=True)(*arguments)
+    return _partial(jaxpr, result), result
+
+
+def _partial(jaxpr: Any, result: Any) -> Any:
     return jax.tree_util.Partial(_Traced(jaxpr.jaxpr, jax.tree.structure(result)), list(jaxpr.consts))
 
 

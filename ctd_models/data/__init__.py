@@ -1,4 +1,4 @@
-"""Recordings and simulations: reading the layouts in use, binning, cutting, changing at random, writing.
+"""Recordings, simulations and texts: reading the layouts in use, binning, cutting, changing at random, writing.
 
 Knows NumPy, h5py and JAX, and nothing else of the package.
 """
@@ -24,12 +24,14 @@ from ctd_models.data.spike_dataset import SpikeDataset
 from ctd_models.data.spike_trials import SpikeTrials
 from ctd_models.data.stitching import session_neurons, stitch_sessions, stitch_trials
 from ctd_models.data.streaming import write_chunks
+from ctd_models.data.text import LabelledText, Vocabulary, last_word, load_labelled_text, tokenize
 
 __all__ = [
     "TEST",
     "TRAIN",
     "VALIDATION",
     "CoordinatedDropout",
+    "LabelledText",
     "Recording",
     "Segments",
     "SelectiveBackprop",
@@ -37,11 +39,14 @@ __all__ = [
     "SpikeJitter",
     "SpikeTrials",
     "TemporalShift",
+    "Vocabulary",
     "augment",
     "bin_spike_times",
     "cut_segments",
     "held_out_mask",
     "hold_out_samples",
+    "last_word",
+    "load_labelled_text",
     "load_nwb",
     "load_recording",
     "load_sessions",
@@ -53,6 +58,7 @@ __all__ = [
     "session_neurons",
     "stitch_sessions",
     "stitch_trials",
+    "tokenize",
     "write_chunks",
     "write_datasets",
 ]

@@ -5,7 +5,8 @@ from ctd_models.models.decoder import Decoder, with_statistics
 from ctd_models.models.initializers import Identity, Initializer, Orthogonal, ScaledNormal
 from ctd_models.models.recurrent import GRU, RecurrentNetwork, Trajectory, VanillaRNN
 from ctd_models.models.reservoir import ContinuousESN
-from ctd_models.models.stepping import step_function
+from ctd_models.models.stepping import readout_function, step_function
+from ctd_models.models.text import TextNetwork
 
 __all__ = [
     "GRU",
@@ -18,9 +19,11 @@ __all__ = [
     "Orthogonal",
     "RecurrentNetwork",
     "ScaledNormal",
+    "TextNetwork",
     "Trajectory",
     "VanillaRNN",
     "VanillaRNNCell",
+    "readout_function",
     "step_function",
     "with_statistics",
 ]

@@ -42,7 +42,7 @@ class Decoder(RecurrentNetwork):
     output_dropout: float = 0.0
     """Probability that a unit is hidden from the readout, from the rng stream `dropout`."""
     deterministic: bool = False
-    """Whether dropout is off."""
+    """Whether dropout and noise are off."""
 
     def setup(self):
         super().setup()
@@ -55,6 +55,10 @@ class Decoder(RecurrentNetwork):
         """One step, (state [*batch, N], spike counts [*batch, U]) → (next state, behaviour [*batch, O])."""
         state, features = self.cell(state, self.drop_inputs(self.standardize(inputs)))
         return state, self.unstandardize(self.readout(self.drop_outputs(features)))
+
+    def read_out(self, state: Any) -> Float[Array, "*batch O"]:
+        """The behaviour in a state [*batch, N], as after the step that led there."""
+        return self.unstandardize(super().read_out(state))
 
 
 def with_statistics(

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from ctd_models.models.cells import GRUCell, VanillaRNNCell
+from ctd_models.models.cells import GRUCell, VanillaRNNCell, output_of
 from ctd_models.models.initializers import WeightInit, as_initializer
 
 
@@ -29,6 +29,8 @@ class _Recurrent(nn.Module):
             raise ValueError(f"output_size must be at least 1, got {self.output_size}")
         if self.initial_state_std < 0:
             raise ValueError(f"initial_state_std cannot be negative, got {self.initial_state_std}")
+        if self.state_noise < 0:
+            raise ValueError(f"state_noise cannot be negative, got {self.state_noise}")
 
     def setup(self):
         self.readout = nn.Dense(self.output_size, kernel_init=as_initializer(self.readout_init))
@@ -58,6 +60,19 @@ class _Recurrent(nn.Module):
         state, features = self.cell(state, inputs)
         return state, self.readout(features)
 
+    def read_out(self, state: Any) -> Float[Array, "*batch O"]:
+        """The output in a state [*batch, N], as after the step that led there."""
+        return self.readout(output_of(self.cell, state))
+
+    def perturb(self, state: Any) -> Any:
+        """The state that a step of the unrolled network begins with: with `state_noise` added, from the stream `noise`."""
+        if self.deterministic or self.state_noise == 0:
+            return state
+        leaves, structure = jax.tree.flatten(state)
+        keys = jax.random.split(self.make_rng("noise"), len(leaves))
+        noise = [jax.random.normal(key, x.shape, x.dtype) for key, x in zip(keys, leaves, strict=True)]
+        return jax.tree.unflatten(structure, [x + self.state_noise * e for x, e in zip(leaves, noise, strict=True)])
+
     @no_type_check  # it checks its arguments itself
     def __call__(self, inputs: Float[Array, "B T U"], initial_state: Any = None) -> Trajectory:
         """Runs the network over `inputs`, from `initial_state` ([B, N] or one [N] for all; None: the learned one).
@@ -72,7 +87,7 @@ class _Recurrent(nn.Module):
             state = jax.tree.map(_broadcast_state, initial_state, state)
 
         def step(network, state, inputs):
-            state, output = network.step(state, inputs)
+            state, output = network.step(network.perturb(state), inputs)
             return state, Trajectory(state, output)
 
         rollout = nn.scan(
@@ -109,6 +124,10 @@ class RecurrentNetwork(_Recurrent):
     """Standard deviation of the learned state before training."""
     readout_init: WeightInit = 1.0
     """Of W_out [N, O]; a number g is N(0, g²/N)."""
+    state_noise: float = 0.0
+    """Standard deviation of Gaussian noise on every entry of the state before each step, from the rng stream `noise`."""
+    deterministic: bool = False
+    """Whether noise is off."""
 
 
 class VanillaRNN(_Recurrent):
@@ -130,6 +149,10 @@ class VanillaRNN(_Recurrent):
     """Standard deviation of the learned state before training."""
     readout_init: WeightInit = 1.0
     """Of W_out [N, O]; a number g is N(0, g²/N)."""
+    state_noise: float = 0.0
+    """Standard deviation of Gaussian noise on every entry of the state before each step, from the rng stream `noise`."""
+    deterministic: bool = False
+    """Whether noise is off."""
 
     def setup(self):
         self.cell = VanillaRNNCell(
@@ -160,6 +183,10 @@ class GRU(_Recurrent):
     """Standard deviation of the learned state before training."""
     readout_init: WeightInit = 1.0
     """Of W_out [N, O]; a number g is N(0, g²/N)."""
+    state_noise: float = 0.0
+    """Standard deviation of Gaussian noise on every entry of the state before each step, from the rng stream `noise`."""
+    deterministic: bool = False
+    """Whether noise is off."""
 
     def setup(self):
         self.cell = GRUCell(

@@ -1,4 +1,4 @@
-"""The way from a trained model to analysis: its step function."""
+"""The way from a trained model to analysis: its step function, and what it reads out."""
 
 from collections.abc import Callable, Mapping
 from typing import Any, no_type_check
@@ -73,3 +73,32 @@ def step_function(
             raise AttributeError(f"{type(module).__name__} has no part {name!r}")
         module = getattr(module, name)
     return jax.tree_util.Partial(_Step(deterministic(model), path), variables, inputs)
+
+
+class _ReadOut:
+    """`(variables, state) -> output` of a module; equal models give equal objects."""
+
+    def __init__(self, model: nn.Module):
+        self.model = model
+
+    def __call__(self, variables, state):
+        return self.model.apply(variables, state, method="read_out")
+
+    def __eq__(self, other):
+        return isinstance(other, _ReadOut) and self.model == other.model
+
+    def __hash__(self):
+        return hash(self.model)
+
+
+@no_type_check  # it checks its arguments itself
+def readout_function(model: nn.Module, variables: Mapping[str, Any]) -> Callable[[Any], Any]:
+    """What a trained recurrent network reads out of its states, `R(state) -> output [*batch, O]`: pure, deterministic, and a
+    JAX pytree like a `step_function`.
+
+    Raises:
+        AttributeError: the model has no method `read_out(state)`.
+    """
+    if not hasattr(model, "read_out"):
+        raise AttributeError(f"{type(model).__name__} has no method read_out(state) -> output")
+    return jax.tree_util.Partial(_ReadOut(deterministic(model)), variables)

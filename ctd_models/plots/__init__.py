@@ -2,6 +2,14 @@
 them; those of several panels return the figure."""
 
 from ctd_models.plots.bifurcations import plot_bifurcation_diagram, plot_parameter_plane
+from ctd_models.plots.context import (
+    plot_barcodes,
+    plot_deflections,
+    plot_effect_by_distance,
+    plot_mode_angles,
+    plot_removal,
+    plot_review,
+)
 from ctd_models.plots.factors import plot_factors, plot_generator_points
 from ctd_models.plots.fixed_points import plot_fixed_points
 from ctd_models.plots.lfads import plot_elbo, plot_inferred_inputs, plot_inferred_rates
@@ -17,8 +25,11 @@ from ctd_models.plots.trials import plot_trials, plot_units
 __all__ = [
     "plot_aligned_factors",
     "plot_along_line",
+    "plot_barcodes",
     "plot_bifurcation_diagram",
     "plot_cosmoothing",
+    "plot_deflections",
+    "plot_effect_by_distance",
     "plot_eigenvalues",
     "plot_elbo",
     "plot_factors",
@@ -29,9 +40,12 @@ __all__ = [
     "plot_inferred_rates",
     "plot_line_attractor",
     "plot_line_story",
+    "plot_mode_angles",
     "plot_parameter_plane",
     "plot_phase_plane",
     "plot_psths",
+    "plot_removal",
+    "plot_review",
     "plot_session_scores",
     "plot_speeds",
     "plot_transfer",

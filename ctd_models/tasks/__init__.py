@@ -16,6 +16,7 @@ from ctd_models.tasks.spiking import (
     rates_from_states,
     spikes_from_rates,
 )
+from ctd_models.tasks.toy_sentiment import ToySentiment, Word
 from ctd_models.tasks.trials import Trials
 
 __all__ = [
@@ -31,8 +32,10 @@ __all__ = [
     "Signal",
     "SimulatedSpikes",
     "SumOfSines",
+    "ToySentiment",
     "Trials",
     "TriangleWave",
+    "Word",
     "context_of",
     "network_spikes",
     "rates_from_states",

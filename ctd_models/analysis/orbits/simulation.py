@@ -1,4 +1,4 @@
-"""Running a system forward under constant inputs."""
+"""Running a system forward, under constant inputs or along sequences of them."""
 
 from collections.abc import Callable
 from functools import partial
@@ -40,6 +40,53 @@ def simulate(
     system, flat, rows, dt = _prepare(F, states, inputs, num_steps, kind, dt, dtype)
     with precision(dtype):
         return np.asarray(_trajectories(system, flat, rows, dt, int(num_steps)))
+
+
+@no_type_check  # it checks its arguments itself
+def drive(
+    F: Callable[..., Any],
+    states: Any,
+    inputs: Float[Any, "*n T U"],
+    *,
+    kind: str = "map",
+    dt: float | None = None,
+    dtype: Any = np.float64,
+) -> Float[np.ndarray, "n time d"]:
+    """Trajectories from `states` along sequences of inputs, with the states they start from in front.
+
+    Args:
+        F: `F(state, input)` → next state of a map, time derivative of a flow.
+        states: [n, d], or a pytree of arrays [n, ...], which is flattened.
+        inputs: [T, U], one sequence for all, or [n, T, U], one for each state.
+        kind: "map" or "flow"; an input of a flow is held for one step, of the classical Runge-Kutta method.
+        dt: step of a flow, in its unit of time.
+        dtype: precision.
+
+    Raises:
+        ValueError, TypeError: arguments that do not fit, before anything is compiled.
+    """
+    inputs = np.asarray(inputs, dtype)
+    if inputs.ndim not in (2, 3) or not inputs.shape[-2]:
+        raise ValueError(f"expected inputs [T, U] or [n, T, U] of at least one step, got shape {inputs.shape}")
+    first = inputs[..., 0, :]
+    system, flat, _ = prepare(F, states, first, kind=kind, dtype=dtype, what="states")
+    rows = np.broadcast_to(inputs, (len(flat), *inputs.shape[-2:]))
+    if not np.isfinite(rows).all():
+        raise ValueError(f"inputs hold a value that is not finite at {tuple(np.argwhere(~np.isfinite(inputs))[0])}")
+    with precision(dtype):
+        return np.asarray(_driven(system, flat, rows, step_duration(kind, dt, dtype)))
+
+
+@jax.jit
+def _driven(
+    system: System, states: Float[Array, "n d"], inputs: Float[Array, "n T U"], dt: Any
+) -> Float[Array, "n time d"]:
+    def step(states, inputs):
+        states = jax.vmap(system.advance, (0, 0, None))(states, inputs, dt)
+        return states, states
+
+    _, visited = jax.lax.scan(step, states, jnp.swapaxes(inputs, 0, 1))
+    return jnp.concatenate([states[:, None], jnp.swapaxes(visited, 0, 1)], axis=1)
 
 
 @no_type_check  # it checks its arguments itself

@@ -1,0 +1,162 @@
+"""What is left of a contextual effect when the modes that carry it are removed from the state."""
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any, no_type_check
+
+import jax
+import numpy as np
+from jaxtyping import Array, Bool, Float
+
+from ctd_models.analysis.context.effects import as_inputs
+from ctd_models.analysis.context.modes import leading_modes_of, mode_angles, without_modes
+from ctd_models.analysis.context.readouts import Readout, as_readout
+from ctd_models.analysis.fixed_points.points import FixedPoints
+from ctd_models.analysis.geometry.outcomes import check_numbers, check_points
+from ctd_models.analysis.systems import System, precision, prepare
+
+
+@dataclasses.dataclass(frozen=True, repr=False)
+class ModeRemoval:
+    """The effect of a modifier on probes with and without some modes. Axes: point n, mode k, lag l, probe p."""
+
+    modes: Bool[np.ndarray, "n k"]
+    """Which modes were removed, both members of a conjugate pair."""
+    angles: Float[np.ndarray, "n k"]
+    """Between the deflection and the left eigenvector of each mode [degrees] (`mode_angles`)."""
+    deflections: Float[np.ndarray, "n d"]
+    """State after the modifier, minus that after rest."""
+    remaining: Float[np.ndarray, "n d"]
+    """The deflections without these modes."""
+    plain: Float[np.ndarray, "n l p"]
+    """Change of the readout by a probe without the modifier."""
+    modified: Float[np.ndarray, "n l p"]
+    """After the modifier."""
+    removed: Float[np.ndarray, "n l p"]
+    """After the modifier and the removal of the modes."""
+
+    @property
+    def fractions(self) -> Float[np.ndarray, "l"]:
+        """Share of the effect of the modifier that the removal takes away at each lag, 1 − ‖removed − plain‖ /
+        ‖modified − plain‖ over points and probes: 1 where probes act as if there had been no modifier. An effect that is
+        turned into its opposite counts as much as one that stays."""
+        return 1 - _size(self.removed - self.plain, (0, 2)) / _size(self.modified - self.plain, (0, 2))
+
+    @property
+    def fraction(self) -> float:
+        """The same over all lags."""
+        return float(1 - _size(self.removed - self.plain) / _size(self.modified - self.plain))
+
+    def __repr__(self) -> str:
+        n, lags, probes = self.plain.shape
+        shares = ", ".join(f"{value:.2f}" for value in self.fractions)
+        return (
+            f"ModeRemoval: {self.modes.sum(axis=1).mean():.1f} eigenvalues at {n} points; of the effect on {probes} probes "
+            f"is removed at lags 0 … {lags - 1}: {shares}"
+        )
+
+
+def _size(values: Float[np.ndarray, "n l p"], axis: Any = None) -> Any:
+    return np.sqrt((values**2).sum(axis=axis))
+
+
+@no_type_check  # it checks its arguments itself
+def remove_modes(
+    F: Callable[..., Any],
+    points: FixedPoints,
+    modifier: Float[Any, "U"],
+    probes: Mapping[str, Float[Any, "U"]],
+    readout: Readout,
+    *,
+    num_modes: int = 1,
+    modes: Bool[Any, "n k"] | None = None,
+    rest: Float[Any, "U"] | None = None,
+    num_lags: int = 1,
+    settle_steps: int = 0,
+    orthogonal: bool = False,
+    dtype: Any = np.float64,
+) -> ModeRemoval:
+    """A perturbation experiment: a modifier comes, some modes are removed from its deflection, and probes follow.
+
+    At each point the system takes a step with the modifier; the deflection of its state from where a step of rest leads
+    loses its parts in the modes of the point; then follow rest and a probe. Where the modes carry the effect of the
+    modifier, probes act as without it. After Maheswaranathan & Sussillo (2020, arXiv:2004.08013).
+
+    Args:
+        F: `F(state, input)` → next state.
+        points: linearised points, such as those along a line attractor.
+        modifier: the input [U].
+        probes: inputs that follow: name → [U].
+        readout: weights [d], or a function state → number.
+        num_modes: how many modes are removed at each point, conjugate pairs as one: those whose left eigenvectors lie
+            closest to the deflection.
+        modes: these modes instead, both members of a pair or none.
+        rest: the input while nothing comes; None: that of the points, or zeros.
+        num_lags: lags 0 … num_lags − 1, steps of rest between the removal and the probe.
+        settle_steps: steps of rest between a probe and the readout.
+        orthogonal: project out the left eigenvectors, the smallest change of state that leaves the modes without drive, but
+            moves the others; otherwise each mode's own part r (l · δ) is taken, and the others stay.
+        dtype: precision.
+
+    Raises:
+        ValueError, TypeError: arguments that do not fit, before anything is compiled.
+    """
+    check_points(points)
+    check_numbers(num_lags=num_lags)
+    if isinstance(settle_steps, bool) or int(settle_steps) != settle_steps or settle_steps < 0:
+        raise ValueError(f"settle_steps must be a whole number and cannot be negative, got {settle_steps}")
+    modifier = as_inputs({"modifier": modifier}, "a modifier", dtype)[0]
+    asked = as_inputs(probes, "probes", dtype)
+    rest = points.inputs if rest is None else rest
+    rest = np.zeros(modifier.shape, dtype) if rest is None else np.asarray(rest, dtype)
+    states = points.unravel(points.states)
+    system, flat, rows = prepare(F, states, rest, kind="map", dtype=dtype, what="points")
+    for what, shape in (("probes", asked.shape[1:]), ("rest", rows.shape[1:])):
+        if shape != modifier.shape:
+            raise ValueError(f"the modifier has {modifier.shape} input features, {what} have {shape}")
+    read = as_readout(readout, system, flat[0], dtype)
+    counts = int(num_lags), int(settle_steps)
+    with precision(dtype):
+        still, moved = (np.asarray(value) for value in _stepped(system, flat, rows, modifier))
+    deflections = moved - still
+    angles = mode_angles(points, deflections)
+    modes = leading_modes_of(points, deflections, num_modes) if modes is None else np.asarray(modes)
+    remaining = without_modes(points, deflections, modes, oblique=not orthogonal)
+    with precision(dtype):
+        starts = (still, moved, still + remaining)
+        answers = [np.asarray(_answers(system, read, np.asarray(s, dtype), rows, asked, *counts)) for s in starts]
+    return ModeRemoval(modes, angles, deflections, remaining, *answers)
+
+
+@jax.jit
+def _stepped(
+    system: System, states: Float[Array, "n d"], rest: Float[Array, "n U"], modifier: Float[Array, "U"]
+) -> tuple[Array, Array]:
+    return jax.vmap(system.step)(states, rest), jax.vmap(system.step, (0, None))(states, modifier)
+
+
+@partial(jax.jit, static_argnums=(5, 6))
+def _answers(
+    system: System,
+    read: Any,
+    states: Float[Array, "n d"],
+    rest: Float[Array, "n U"],
+    probes: Float[Array, "p U"],
+    num_lags: int,
+    settle_steps: int,
+) -> Float[Array, "n l p"]:
+    """By how much each probe changes the readout, after 0 … num_lags − 1 steps of rest."""
+
+    def answer(state, probe, rest):
+        state = system.step(state, probe)
+        return read(jax.lax.fori_loop(0, settle_steps, lambda _, h: system.step(h, rest), state))
+
+    def of_point(state, rest):
+        def lag(state, _):
+            base = answer(state, rest, rest)
+            return system.step(state, rest), jax.vmap(lambda probe: answer(state, probe, rest) - base)(probes)
+
+        return jax.lax.scan(lag, state, None, length=num_lags)[1]
+
+    return jax.vmap(of_point)(states, rest)

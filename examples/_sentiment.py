@@ -1,0 +1,146 @@
+"""The analysis of examples/sentiment_context.py: a line of slow points, modifiers that leave it, and their modes."""
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from ctd_models.analysis import ContextualEffects, FixedPoints, ModeRemoval
+    from ctd_models.tasks import ToySentiment, Trials
+
+LAGS = 7  # words after a modifier that are looked at
+PLACES = 25  # states along the line from which effects are measured
+
+
+class Story(NamedTuple):
+    """What was found."""
+
+    points: "FixedPoints"
+    """All slow points, linearised."""
+    line: "FixedPoints"
+    """Some of them, evenly along what is read out."""
+    readout: Callable[[Any], "np.ndarray"]
+    """Flat states [..., d] → what is read out [...]."""
+    effects: "ContextualEffects"
+    """Of the modifiers at the points of the line."""
+    removals: Mapping[str, "ModeRemoval"]
+    """Modifier → removal of its modes, at the lags of its scope."""
+    by_one: Mapping[str, float]
+    """Modifier → share of its effect that goes with one mode."""
+    integrated: Mapping[str, "np.ndarray"]
+    """Modifier → what "bad" right after it adds to the readout, "bad" and rest minus rest alone: [3, time] without the
+    modifier, with it, and with it but without its modes; the mean over the line."""
+    shifts: Mapping[str, float]
+    """Modifier → by how much the removal of its modes moves the readout, after five words of rest; the mean of its size."""
+
+
+def at_last_word(mask: Any, values: Any) -> "np.ndarray":
+    """The value [B, T, 1] of each review at its last word: [B]."""
+    import numpy as np
+
+    last = np.asarray(mask)[..., 0].sum(axis=1).astype(int) - 1
+    return np.asarray(values)[np.arange(len(last)), last, 0]
+
+
+def analyse(F: Any, R: Any, task: "ToySentiment", states: Any, settings: Any, bounds: tuple | None) -> Story:
+    """Finds the slow points between words, and measures the effects of the modifiers along them."""
+    import jax
+    import numpy as np
+
+    from ctd_models.analysis import contextual_effects, drive, find_fixed_points, linearize, remove_modes
+
+    rng, flat = np.random.default_rng(settings.seed), jax.tree.map(lambda s: s.reshape(-1, s.shape[-1]), states)
+    chosen = rng.choice(len(jax.tree.leaves(flat)[0]), settings.num_candidates, replace=False)
+    candidates = jax.tree.map(lambda s: np.asarray(s[chosen]), flat)
+    tolerance = settings.tolerance
+    while len(points := find_fixed_points(F, candidates, task.rest, tolerance=tolerance, bounds=bounds)) < 10:
+        tolerance *= 10  # a network that is hardly trained may have no slower line
+    points = linearize(F, points)
+
+    many = jax.jit(jax.vmap(lambda state: R(points.unravel(state))[0]))
+
+    def readout(states):
+        values = many(np.asarray(states, np.float32).reshape(-1, np.shape(states)[-1]))
+        return np.asarray(values).reshape(np.shape(states)[:-1])
+
+    values = readout(points.states)
+    order, (low, high) = np.argsort(values), np.quantile(values, (0.05, 0.95))
+    places = np.searchsorted(values[order], np.linspace(low, high, PLACES)).clip(0, len(points) - 1)
+    line = points[order[np.unique(places)]]
+
+    words = dict(zip(task.texts, np.eye(len(task.texts)), strict=True))
+    modifiers = {word.text: words[word.text] for word in task.words if word.scope}
+    probes = {word.text: words[word.text] for word in task.words if word.value}
+    effects = contextual_effects(F, line, modifiers, probes, R, rest=task.rest, num_lags=LAGS)
+    scopes = {word.text: word.scope for word in task.words if word.scope}
+    removals, by_one, integrated, shifts = {}, {}, {}, {}
+    alone = np.stack([task.rest] * 6)
+    bad = np.stack([words["bad"], *alone[1:]])
+    for name, word in modifiers.items():
+        options = {"num_lags": scopes[name]}
+        by_one[name] = remove_modes(F, line, word, probes, R, num_modes=1, **options).fraction
+        removals[name] = removal = remove_modes(F, line, word, probes, R, num_modes=settings.num_modes, **options)
+        still = drive(F, line.unravel(line.states), task.rest[None])[:, -1]
+        starts = [line.unravel(still + change) for change in (0, removal.deflections, removal.remaining)]
+        rests = [readout(drive(F, start, alone)) for start in starts]
+        added = [readout(drive(F, start, bad)) - rest for start, rest in zip(starts, rests, strict=True)]
+        integrated[name] = np.stack(added).mean(axis=1)
+        shifts[name] = float(np.abs(rests[2] - rests[1])[:, -1].mean())
+    return Story(points, line, readout, effects, removals, by_one, integrated, shifts)
+
+
+def numbers(story: Story) -> dict[str, float]:
+    """Results: the line, its modes, the modifiers' modes and what removing them does."""
+    import numpy as np
+
+    from ctd_models.analysis import manifold_dimension
+
+    points, values = story.points, story.points.eigenvalues
+    nearest = np.take_along_axis(values, np.abs(values - 1).argmin(axis=1)[:, None], axis=1)[:, 0]
+    sizes = np.sort(np.abs(values), axis=1)[:, ::-1]
+    results = {
+        "num_fixed_points": len(points),
+        "max_speed": float(points.speeds.max()),
+        "line_attractor_dimension": int(np.median(manifold_dimension(points, near=0.02).near_unit)),
+        "mode_near_one": float(np.median(nearest.real)),
+        "second_mode_size": float(np.median(sizes[:, 1])),
+    }
+    for name, removal in story.removals.items():
+        best = np.argmin(removal.angles, axis=1)[:, None]
+        mode = np.take_along_axis(story.line.eigenvalues, best, axis=1)[:, 0]
+        results |= {
+            f"angle_{name}_deg": float(np.median(removal.angles.min(axis=1))),
+            f"{name}_mode_size": float(np.median(np.abs(mode))),
+            f"{name}_mode_frequency": float(np.median(np.abs(np.angle(mode)))) / (2 * np.pi),
+            f"{name}_effect_removed_fraction": removal.fraction,
+            f"{name}_effect_removed_by_one_mode": story.by_one[name],
+            f"{name}_removal_shift": story.shifts[name],
+            f"{name}_deflection": float(np.linalg.norm(removal.deflections, axis=1).mean()),
+        }
+    for name, factors in zip(story.effects.modifiers, story.effects.factors, strict=True):
+        results |= {f"{name}_factor_{lag + 1}": float(value) for lag, value in enumerate(factors[:5])}
+    return results
+
+
+def baselines(task: "ToySentiment", reviews: "Trials", mse: float, effects: "ContextualEffects") -> dict[str, float]:
+    """Errors of linear readers on half of the reviews, fitted to the other half: bag of words, and with words under each
+    modifier as words of their own, where a modifier reaches as far as in the network."""
+    import numpy as np
+
+    from ctd_models.analysis import word_features
+
+    words, targets = (
+        np.asarray(reviews.inputs[:4_000]).argmax(axis=-1),
+        np.asarray(reviews.targets[:4_000, :, 0], float),
+    )
+    profiles = {task.texts.index(n): f - 1 for n, f in zip(effects.modifiers, effects.factors, strict=True)}
+    results, (train, test) = {}, (slice(0, 2_000), slice(2_000, 4_000))
+    for name, modifiers in (("bag_of_words_mse", None), ("augmented_bag_of_words_mse", profiles)):
+        parts = [
+            word_features(words[part], len(task.texts), modifiers, running=True).toarray() for part in (train, test)
+        ]
+        weights, *_ = np.linalg.lstsq(parts[0], targets[train].reshape(-1), rcond=None)
+        results[name] = float(np.mean((parts[1] @ weights - targets[test].reshape(-1)) ** 2))
+    plain, augmented = results.values()
+    return results | {"augmentation_recovers_fraction": (plain - augmented) / (plain - mse)}
