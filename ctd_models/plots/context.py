@@ -15,7 +15,7 @@ from ctd_models.plots.style import PALETTE, legend_below
 _MODIFIERS = (PALETTE[1], PALETTE[2], *PALETTE[3:])
 
 
-def _axes(axes: Any, size: tuple[float, float]) -> Any:
+def _axes(axes: Any, size: Any) -> Any:
     return plt.subplots(figsize=size, layout="constrained")[1] if axes is None else axes
 
 
@@ -134,7 +134,7 @@ def plot_deflections(
         points: slow points, the states that `effects` start from.
         effects: at several lags.
         readout: values read out of flat states [..., d] → [...].
-        every: show the way from every so-manieth point.
+        every: the way is shown from one in so many points.
         axes: axes to draw into.
     """
     axes, states = _axes(axes, (5, 3.6)), points.states

@@ -1,4 +1,4 @@
-"""What benchmarks/force.py compares does the same, and it and the benchmark of stitching run."""
+"""What benchmarks/force.py compares does the same, and it and the benchmarks of stitching and of reviews run."""
 
 import subprocess
 import sys
@@ -29,9 +29,10 @@ def test_blas_in_place_learns_the_same():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["force.py", "stitching.py"])
+@pytest.mark.parametrize("name", ["force.py", "stitching.py", "sentiment.py"])
 def test_it_runs(name, tmp_path):
     command = [sys.executable, str(BENCHMARKS / name), "--quick"]
     result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
     assert result.returncode == 0, result.stderr[-2000:]
-    assert "| 8 " in result.stdout if name == "force.py" else "2 stitched, gathered" in result.stdout
+    rows = {"force.py": "| 8 ", "stitching.py": "2 stitched, gathered", "sentiment.py": "reviews alone, share"}
+    assert rows[name] in result.stdout

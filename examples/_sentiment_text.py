@@ -1,0 +1,159 @@
+"""Training, baselines and analysis of examples/sentiment_text.py."""
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from ctd_models.analysis import ContextualEffects, FixedPoints
+
+PENALTIES = (0.1, 0.3, 1.0, 3.0, 10.0)
+REACH = 4  # words after a modifier that are looked at
+
+
+class Story(NamedTuple):
+    """What was found in the network of a fold."""
+
+    points: "FixedPoints"
+    """Slow points where no word comes, linearised."""
+    values: "np.ndarray"
+    """What is read out at each [log odds]."""
+    words: dict[str, float]
+    """Frequent word → what it adds to the readout from the middle of the line [log odds]."""
+    weights: dict[str, float]
+    """Frequent word → its weight in the bag of words [log odds]."""
+    effects: "ContextualEffects"
+    """Of the modifiers, from the middle of the line."""
+    numbers: dict[str, float]
+    """Results."""
+
+
+def as_trials(tokens: "np.ndarray", labels: "np.ndarray") -> dict[str, "np.ndarray"]:
+    """Sentences with their label, ±1, as the target after the last word."""
+    import numpy as np
+
+    from ctd_models.data import last_word
+
+    mask = last_word(tokens)[..., None].astype(np.float32)
+    return {"inputs": tokens, "targets": (2.0 * labels[:, None, None] - 1) * np.ones_like(mask), "mask": mask}
+
+
+def fit(settings: Any, vocabulary: Any, tokens: "np.ndarray", labels: "np.ndarray", key: Any, folder: Any) -> Any:
+    """Trains the network."""
+    import optax
+
+    from ctd_models import GRUCell, Trainer
+    from ctd_models.models import TextNetwork
+    from ctd_models.training.losses import binary_cross_entropy
+
+    dropout = {name: getattr(settings, name) for name in ("word_dropout", "input_dropout", "output_dropout")}
+    cell = GRUCell(settings.hidden_size, update_bias=1.0)
+    model = TextNetwork(cell, 1, words=vocabulary.words, embedding_size=settings.embedding_size, **dropout)
+    schedule = optax.cosine_decay_schedule(settings.learning_rate, settings.num_steps)
+    optimizer = optax.chain(optax.clip_by_global_norm(1.0), optax.adam(schedule))
+    trainer = Trainer(model, binary_cross_entropy(model), optimizer, batch_size=settings.batch_size)
+    data = as_trials(tokens, labels.astype("float32"))
+    return trainer.fit(data, settings.num_steps, key, checkpoint_dir=folder)
+
+
+def log_odds(model: Any, variables: Any, tokens: "np.ndarray") -> "np.ndarray":
+    """What the network says after the last word of each sentence."""
+    import jax
+    import numpy as np
+
+    from ctd_models.data import last_word
+
+    outputs = jax.jit(model.clone(deterministic=True).apply)(variables, tokens).outputs[..., 0]
+    return np.asarray(outputs)[last_word(tokens)]
+
+
+def bags(settings: Any, vocabulary: Any, tokens: Any, labels: Any, train: Any, test: Any) -> dict[str, float]:
+    """Accuracy of logistic regressions on counts of words, and of words with those under a modifier as their own. The
+    penalty is chosen on a tenth of the training sentences, then all of them are fitted."""
+    import numpy as np
+
+    from ctd_models.analysis import fit_logistic, word_features
+
+    known = [vocabulary.number(word) for word in settings.modifiers if word in vocabulary]
+    cut, scores = len(train) // 10, {}
+    for name, modifiers in (("bag_of_words", {}), ("modified_bag_of_words", {n: np.ones(REACH) for n in known})):
+        features = word_features(tokens, len(vocabulary), modifiers, padding=0)
+
+        def accuracy(fitted, measured, penalty, features=features):
+            model = fit_logistic(features[fitted], labels[fitted], penalty=penalty)
+            return float(np.mean((model.log_odds(features[measured]) > 0) == labels[measured]))
+
+        best = max(PENALTIES, key=lambda penalty: accuracy(train[cut:], train[:cut], penalty))
+        scores[name] = accuracy(train, test, best)
+    return scores
+
+
+def summary(scores: dict[str, list[float]]) -> dict[str, float]:
+    """Mean and deviation over folds, and the difference of the network and the bag of words, fold by fold."""
+    import numpy as np
+
+    results = {}
+    for name, values in scores.items():
+        results |= {f"{name}_accuracy": float(np.mean(values)), f"{name}_accuracy_sd": float(np.std(values, ddof=1))}
+    differences = np.subtract(scores["gru"], scores["bag_of_words"])
+    error = float(differences.std(ddof=1) / np.sqrt(len(differences)))
+    return results | {"paired_difference": float(differences.mean()), "paired_standard_error": error}
+
+
+def analyse(settings: Any, vocabulary: Any, tokens: Any, labels: Any, test: Any, order: Any) -> Story:
+    """The line where no word comes, what words do there, and what modifiers change."""
+    import jax
+    import numpy as np
+    import scipy.stats
+
+    from ctd_models import load_checkpoint, step_function
+    from ctd_models.analysis import (
+        contextual_effects,
+        find_fixed_points,
+        fit_logistic,
+        linearize,
+        manifold_dimension,
+        word_features,
+    )
+    from ctd_models.models import readout_function
+
+    model, variables = load_checkpoint(settings.out / "checkpoints_fold0")
+    F, R = step_function(model, variables), readout_function(model, variables)
+    train = np.setdiff1d(order, test)
+    states = jax.jit(model.clone(deterministic=True).apply)(variables, tokens[train]).states
+    visited = np.asarray(states)[tokens[train] > 0]
+    candidates = np.random.default_rng(settings.seed).choice(visited, settings.num_candidates, replace=False)
+    nothing, tolerance = np.zeros(settings.embedding_size), settings.tolerance
+    while len(points := find_fixed_points(F, candidates, nothing, tolerance=tolerance, bounds=(-1, 1))) < 10:
+        tolerance *= 10
+    points = linearize(F, points)
+    values = np.asarray(jax.vmap(R)(points.states.astype(np.float32)))[:, 0]
+    middle = points[np.argsort(np.abs(values - np.median(values)))[:5]]
+
+    embedded = np.asarray(variables["params"]["embedding"]["embedding"], float)
+    counts = np.bincount(tokens[train].ravel(), minlength=len(vocabulary))
+    frequent = {word: embedded[i] for i, word in enumerate(vocabulary.words) if i > 1 and counts[i] >= 10}
+    modifiers = {word: frequent[word] for word in settings.modifiers if word in frequent}
+    if not modifiers:
+        raise SystemExit(f"none of the modifiers {settings.modifiers} occurs ten times: pass others by --modifiers")
+    alone = contextual_effects(F, middle, {"nothing": nothing}, frequent, R)
+    words = dict(zip(frequent, alone.plain.mean(axis=(0, 1)).tolist(), strict=True))
+    ranked = sorted((word for word in words if word not in modifiers), key=words.get)
+    probes = {word: frequent[word] for word in ranked[: settings.num_probes] + ranked[-settings.num_probes :]}
+    effects = contextual_effects(F, middle, modifiers, probes, R, num_lags=REACH)
+
+    bag = fit_logistic(word_features(tokens[train], len(vocabulary), padding=0), labels[train], penalty=1.0)
+    weights = {word: float(bag.weights[vocabulary.number(word)]) for word in words}
+    sizes = np.sort(np.abs(points.eigenvalues), axis=1)[:, ::-1]
+    numbers = {
+        "num_slow_points": len(points),
+        "max_speed": float(points.speeds.max()),
+        "line_attractor_dimension": int(np.median(manifold_dimension(points).near_unit)),
+        "largest_mode_size": float(np.median(sizes[:, 0])),
+        "second_mode_size": float(np.median(sizes[:, 1])),
+        "readout_range": float(np.ptp(values)),
+        "word_effect_correlation_with_bag": float(scipy.stats.pearsonr([*words.values()], [*weights.values()])[0]),
+    }
+    for name, factors in zip(effects.modifiers, effects.factors, strict=True):
+        numbers |= {f"{name}_factor_{lag + 1}": float(value) for lag, value in enumerate(factors)}
+    return Story(points, values, words, weights, effects, numbers)
