@@ -1,4 +1,4 @@
-"""Training, baselines and analysis of examples/sentiment_text.py."""
+"""Training and analysis of examples/sentiment_text.py."""
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -7,7 +7,6 @@ if TYPE_CHECKING:
 
     from ctd_models.analysis import ContextualEffects, FixedPoints
 
-PENALTIES = (0.1, 0.3, 1.0, 3.0, 10.0)
 REACH = 4  # words after a modifier that are looked at
 
 
@@ -65,39 +64,6 @@ def log_odds(model: Any, variables: Any, tokens: "np.ndarray") -> "np.ndarray":
 
     outputs = jax.jit(model.clone(deterministic=True).apply)(variables, tokens).outputs[..., 0]
     return np.asarray(outputs)[last_word(tokens)]
-
-
-def bags(settings: Any, vocabulary: Any, tokens: Any, labels: Any, train: Any, test: Any) -> dict[str, float]:
-    """Accuracy of logistic regressions on counts of words, and of words with those under a modifier as their own. The
-    penalty is chosen on a tenth of the training sentences, then all of them are fitted."""
-    import numpy as np
-
-    from ctd_models.analysis import fit_logistic, word_features
-
-    known = [vocabulary.number(word) for word in settings.modifiers if word in vocabulary]
-    cut, scores = len(train) // 10, {}
-    for name, modifiers in (("bag_of_words", {}), ("modified_bag_of_words", {n: np.ones(REACH) for n in known})):
-        features = word_features(tokens, len(vocabulary), modifiers, padding=0)
-
-        def accuracy(fitted, measured, penalty, features=features):
-            model = fit_logistic(features[fitted], labels[fitted], penalty=penalty)
-            return float(np.mean((model.log_odds(features[measured]) > 0) == labels[measured]))
-
-        best = max(PENALTIES, key=lambda penalty: accuracy(train[cut:], train[:cut], penalty))
-        scores[name] = accuracy(train, test, best)
-    return scores
-
-
-def summary(scores: dict[str, list[float]]) -> dict[str, float]:
-    """Mean and deviation over folds, and the difference of the network and the bag of words, fold by fold."""
-    import numpy as np
-
-    results = {}
-    for name, values in scores.items():
-        results |= {f"{name}_accuracy": float(np.mean(values)), f"{name}_accuracy_sd": float(np.std(values, ddof=1))}
-    differences = np.subtract(scores["gru"], scores["bag_of_words"])
-    error = float(differences.std(ddof=1) / np.sqrt(len(differences)))
-    return results | {"paired_difference": float(differences.mean()), "paired_standard_error": error}
 
 
 def analyse(settings: Any, vocabulary: Any, tokens: Any, labels: Any, test: Any, order: Any) -> Story:

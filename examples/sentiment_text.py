@@ -54,6 +54,7 @@ class Settings:
 
 def main(settings: Settings) -> dict[str, float]:
     import _common as common
+    import _sentiment_scores as compare
     import _sentiment_text as text
     import _sentiment_text_figures as figures
     import jax
@@ -83,7 +84,7 @@ def main(settings: Settings) -> dict[str, float]:
         model, variables = load_checkpoint(folder)
         odds = text.log_odds(model, variables, tokens[test])
         scores["gru"].append(np.mean((odds > 0) == given.labels[test]))
-        for name, value in text.bags(settings, vocabulary, tokens, given.labels, train, test).items():
+        for name, value in compare.bags(settings, vocabulary, tokens, given.labels, train, test).items():
             scores[name].append(value)
         print(f"fold {fold}:", ", ".join(f"{name} {values[-1]:.3f}" for name, values in scores.items()))
 
@@ -93,7 +94,7 @@ def main(settings: Settings) -> dict[str, float]:
         settings, vocabulary, vocabulary.encode(given.texts, settings.max_words), given.labels, test, order
     )
     print(story.points, story.effects, sep="\n")
-    results = text.summary(scores) | story.numbers
+    results = compare.summary(scores) | story.numbers
     figures.draw(settings.out, scores, story)
     common.write_results(settings.out, results)
     return results

@@ -6,7 +6,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ctd_models import GRU, ContinuousRNNCell, RecurrentNetwork, VanillaRNN, step_function
+from ctd_models import GRU, ContinuousRNNCell, GRUCell, RecurrentNetwork, VanillaRNN, step_function
+from ctd_models.models import Decoder, readout_function, with_statistics
 
 
 def initialized(network, num_inputs=2):
@@ -72,3 +73,17 @@ def test_errors_say_what_is_missing():
         step_function(network, jnp.zeros(3))
     with pytest.raises(AttributeError, match="generator"):
         step_function(network, initialized(network), part="generator")(jnp.zeros(6), jnp.zeros(2))
+
+
+def test_what_is_read_out_of_a_state_is_the_output_of_the_step_that_led_there():
+    inputs = jax.random.normal(jax.random.key(0), (3, 4, 2))
+    decoder = Decoder(nn.OptimizedLSTMCell(5), 2, input_dropout=0.5, output_dropout=0.5)
+    for model in (GRU(5, 2), RecurrentNetwork(nn.OptimizedLSTMCell(5), 2), decoder):
+        streams = {name: jax.random.key(i) for i, name in enumerate(("params", "dropout"))}
+        variables = model.init(streams, inputs)
+        if isinstance(model, Decoder):
+            variables = with_statistics(variables, 3 * np.asarray(inputs) + 1, np.asarray(inputs) - 2)
+        trajectory = model.clone(deterministic=True).apply(variables, inputs)
+        np.testing.assert_allclose(readout_function(model, variables)(trajectory.states), trajectory.outputs, atol=1e-5)
+    with pytest.raises(AttributeError, match="read_out"):
+        readout_function(GRUCell(3), {"params": {}})

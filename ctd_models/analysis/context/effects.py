@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from ctd_models.analysis.context.readouts import Readout, as_readout
+from ctd_models.analysis.context.readouts import Readout, as_readout, check_settle_steps
 from ctd_models.analysis.fixed_points.points import FixedPoints
 from ctd_models.analysis.geometry.outcomes import check_numbers
 from ctd_models.analysis.systems import System, precision, prepare
@@ -89,8 +89,7 @@ def contextual_effects(
         ValueError, TypeError: arguments that do not fit, before anything is compiled.
     """
     check_numbers(num_lags=num_lags)
-    if isinstance(settle_steps, bool) or int(settle_steps) != settle_steps or settle_steps < 0:
-        raise ValueError(f"settle_steps must be a whole number and cannot be negative, got {settle_steps}")
+    check_settle_steps(settle_steps)
     states = states.unravel(states.states) if isinstance(states, FixedPoints) else states
     given, asked = as_inputs(modifiers, "modifiers", dtype), as_inputs(probes, "probes", dtype)
     rest = np.zeros(given.shape[1], dtype) if rest is None else np.asarray(rest, dtype)

@@ -56,3 +56,9 @@ class _Call:
 
     def __hash__(self) -> int:
         return hash(self.structure)
+
+
+def check_settle_steps(settle_steps: Any) -> None:
+    """Raises ValueError unless the steps between a probe and the readout are a whole number, not negative."""
+    if isinstance(settle_steps, bool) or int(settle_steps) != settle_steps or settle_steps < 0:
+        raise ValueError(f"settle_steps must be a whole number and cannot be negative, got {settle_steps}")

@@ -11,7 +11,7 @@ from jaxtyping import Array, Bool, Float
 
 from ctd_models.analysis.context.effects import as_inputs
 from ctd_models.analysis.context.modes import leading_modes_of, mode_angles, without_modes
-from ctd_models.analysis.context.readouts import Readout, as_readout
+from ctd_models.analysis.context.readouts import Readout, as_readout, check_settle_steps
 from ctd_models.analysis.fixed_points.points import FixedPoints
 from ctd_models.analysis.geometry.outcomes import check_numbers, check_points
 from ctd_models.analysis.systems import System, precision, prepare
@@ -104,8 +104,7 @@ def remove_modes(
     """
     check_points(points)
     check_numbers(num_lags=num_lags)
-    if isinstance(settle_steps, bool) or int(settle_steps) != settle_steps or settle_steps < 0:
-        raise ValueError(f"settle_steps must be a whole number and cannot be negative, got {settle_steps}")
+    check_settle_steps(settle_steps)
     modifier = as_inputs({"modifier": modifier}, "a modifier", dtype)[0]
     asked = as_inputs(probes, "probes", dtype)
     rest = points.inputs if rest is None else rest
