@@ -1,5 +1,6 @@
 """The shared trainer: compiled intervals of many steps, validation, early stopping, checkpoints and resuming."""
 
+import contextlib
 import dataclasses
 import os
 from collections.abc import Callable, Mapping, Sequence
@@ -132,6 +133,60 @@ class Trainer:
 
         with CheckpointWriter(checkpoint_dir, self.model, source.fingerprint) as writer:
             return run.finish(writer)
+
+    @no_type_check  # it checks its arguments itself
+    def fit_many(
+        self,
+        data: Any,
+        num_steps: int,
+        keys: PRNGKeyArray,
+        *,
+        checkpoint_dir: str | os.PathLike | None = None,
+        trainable: Trainable = None,
+        validation: Any = None,
+    ) -> list[FitResult]:
+        """Trains one network for each key, in one compiled program; each ends as `fit` with its key would.
+
+        A network whose loss is not finite stops at its last good state, with a RuntimeWarning, and the others go on.
+
+        Args:
+            data: a task or arrays, as in `fit`.
+            num_steps: total number of steps of each network.
+            keys: one key for each network, such as `jax.random.split(key, 10)`.
+            checkpoint_dir: network i is saved in its folder `network_i`, as by `fit`, and continues from there.
+            trainable, validation: as in `fit`.
+
+        Returns:
+            The results of the networks, in the order of the keys. Time in training is shared out equally.
+
+        Raises:
+            ValueError, TypeError: bad arguments or data, before anything is compiled.
+            CheckpointError: a directory cannot be used, or holds another run.
+        """
+        if not (
+            hasattr(keys, "dtype") and jnp.issubdtype(keys.dtype, jax.dtypes.prng_key) and keys.ndim == 1 and len(keys)
+        ):
+            raise TypeError(f"keys must be typed keys [networks], such as jax.random.split(key, 10), got {keys!r}")
+        _check_arguments(num_steps, keys[0], None)
+        if self.patience is not None:
+            raise ValueError("fit_many trains all networks to the last step: patience must be None")
+        for what, given in (("data", data), ("validation", validation)):
+            self._check_data(given, what)
+        source = as_source(data, self.batch_size)
+        checks = None if validation is None else as_source(validation, self.batch_size, "validation", at_most=True)
+        if isinstance(source, HostSource) or isinstance(checks, HostSource):
+            raise TypeError("fit_many takes a task or arrays, whose batches are made inside the compiled program")
+        from ctd_models.training.ensemble import Ensemble
+
+        ensemble = Ensemble(self, source, checks, num_steps, keys, trainable)
+        if checkpoint_dir is None:
+            return ensemble.finish_all([None] * len(keys))
+        from ctd_models.training.checkpoints import CheckpointWriter
+
+        with contextlib.ExitStack() as stack:
+            folders = (os.path.join(checkpoint_dir, f"network_{i}") for i in range(len(keys)))
+            writers = [stack.enter_context(CheckpointWriter(f, self.model, source.fingerprint)) for f in folders]
+            return ensemble.finish_all(writers)
 
     def _check_data(self, data: Any, what: str) -> None:
         """Lets a loss that knows what data should look like check arrays (its method `check(arrays, what)`)."""
