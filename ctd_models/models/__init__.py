@@ -3,12 +3,13 @@
 from ctd_models.models.cells import ContinuousRNNCell, GRUCell, VanillaRNNCell
 from ctd_models.models.decoder import Decoder, with_statistics
 from ctd_models.models.initializers import Identity, Initializer, Orthogonal, ScaledNormal
-from ctd_models.models.recurrent import GRU, RecurrentNetwork, Trajectory, VanillaRNN
+from ctd_models.models.recurrent import CELLS, GRU, RecurrentNetwork, Trajectory, VanillaRNN, make_network
 from ctd_models.models.reservoir import ContinuousESN
 from ctd_models.models.stepping import readout_function, step_function
 from ctd_models.models.text import TextNetwork
 
 __all__ = [
+    "CELLS",
     "GRU",
     "ContinuousESN",
     "ContinuousRNNCell",
@@ -23,6 +24,7 @@ __all__ = [
     "Trajectory",
     "VanillaRNN",
     "VanillaRNNCell",
+    "make_network",
     "readout_function",
     "step_function",
     "with_statistics",

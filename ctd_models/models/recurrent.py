@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from ctd_models.models.cells import GRUCell, VanillaRNNCell, output_of
+from ctd_models.models.cells import ContinuousRNNCell, GRUCell, VanillaRNNCell, output_of
 from ctd_models.models.initializers import WeightInit, as_initializer
 
 
@@ -196,3 +196,26 @@ class GRU(_Recurrent):
             input_init=self.input_init,
         )
         super().setup()
+
+
+CELLS = ("vanilla", "gru", "lstm", "continuous")
+
+
+def make_network(cell: str, hidden_size: int, output_size: int, *, cell_options: Any = None, **options: Any) -> Any:
+    """A recurrent network of a cell given by name, for scripts that let their user choose.
+
+    Args:
+        cell: "vanilla" (`VanillaRNNCell`), "gru" (`GRUCell`), "lstm" (`flax.linen.OptimizedLSTMCell`) or "continuous"
+            (`ContinuousRNNCell`).
+        hidden_size: number of units.
+        output_size: number of outputs.
+        cell_options: fields of the cell, a mapping.
+        options: fields of `RecurrentNetwork`.
+
+    Raises:
+        ValueError: an unknown name.
+    """
+    cells = dict(zip(CELLS, (VanillaRNNCell, GRUCell, nn.OptimizedLSTMCell, ContinuousRNNCell), strict=True))
+    if cell not in cells:
+        raise ValueError(f"cell must be one of {CELLS}, got {cell!r}")
+    return RecurrentNetwork(cells[cell](hidden_size, **(cell_options or {})), output_size, **options)

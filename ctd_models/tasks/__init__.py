@@ -7,7 +7,9 @@ They know JAX and nothing else.
 from ctd_models.tasks.contextual import ContextualIntegration, context_of
 from ctd_models.tasks.flip_flop import FlipFlop
 from ctd_models.tasks.integration import BinaryDecision, Integration
+from ctd_models.tasks.moving_average import MovingAverage
 from ctd_models.tasks.signals import ChaoticOutputs, LorenzSignal, MackeyGlass, Signal, SumOfSines, TriangleWave
+from ctd_models.tasks.sine_wave import SineWave
 from ctd_models.tasks.spiking import (
     ChaoticSpikes,
     LorenzSpikes,
@@ -29,8 +31,10 @@ __all__ = [
     "LorenzSignal",
     "LorenzSpikes",
     "MackeyGlass",
+    "MovingAverage",
     "Signal",
     "SimulatedSpikes",
+    "SineWave",
     "SumOfSines",
     "ToySentiment",
     "Trials",
