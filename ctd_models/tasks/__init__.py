@@ -4,7 +4,7 @@ and simulators of spiking data.
 They know JAX and nothing else.
 """
 
-from ctd_models.tasks.contextual import ContextualIntegration, context_of
+from ctd_models.tasks.contextual import ContextDecision, ContextualIntegration, context_of
 from ctd_models.tasks.flip_flop import FlipFlop
 from ctd_models.tasks.integration import BinaryDecision, Integration
 from ctd_models.tasks.moving_average import MovingAverage
@@ -25,6 +25,7 @@ __all__ = [
     "BinaryDecision",
     "ChaoticOutputs",
     "ChaoticSpikes",
+    "ContextDecision",
     "ContextualIntegration",
     "FlipFlop",
     "Integration",
