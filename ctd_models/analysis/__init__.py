@@ -66,6 +66,7 @@ from ctd_models.analysis.latents.subspaces import (
     subspace_angles,
     variance_explained,
 )
+from ctd_models.analysis.latents.targeted import TargetedAxes, targeted_axes
 from ctd_models.analysis.linear_decoders import FittedDecoder, LinearDecoder
 from ctd_models.analysis.metrics import (
     angle_between,
@@ -135,6 +136,7 @@ __all__ = [
     "SessionR2",
     "SessionWeights",
     "SmoothingBaseline",
+    "TargetedAxes",
     "TransitionGraph",
     "Validity",
     "VectorFieldSlice",
@@ -203,6 +205,7 @@ __all__ = [
     "state_r2",
     "step_from_torch",
     "subspace_angles",
+    "targeted_axes",
     "type_names",
     "variance_explained",
     "vector_field_slice",
