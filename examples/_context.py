@@ -36,7 +36,7 @@ def analyse(settings: Any, task: Any, model: Any, variables: Any, trials: Any) -
     import numpy as np
 
     from ctd_models import step_function
-    from ctd_models.analysis import angle_between, find_fixed_points, linearize, targeted_axes
+    from ctd_models.analysis import find_fixed_points, linearize, targeted_axes
 
     F, readout = step_function(model, variables), zoo.readout_of(model, variables)
     trajectory = jax.jit(model.apply)(variables, trials.inputs)
@@ -78,8 +78,8 @@ def analyse(settings: Any, task: Any, model: Any, variables: Any, trials: Any) -
     both = [numbers[f"line_eigenvalue_{name}"] for name in CONTEXTS]
     numbers["line_eigenvalue"] = max(both, key=lambda value: abs(value - 1))
     for what, vectors in (("line", directions), ("selection", selections)):
-        angle = float(angle_between(vectors["motion"], vectors["color"]))
-        numbers[f"angle_between_{what}s_deg"] = float(min(angle, 180 - angle))
+        cosine = abs(vectors["motion"] @ vectors["color"])
+        numbers[f"angle_between_{what}s_deg"] = float(np.degrees(np.arccos(min(cosine, 1.0))))
     return Story(points, readouts, weights, axes, averages, levels, numbers)
 
 

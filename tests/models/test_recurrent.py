@@ -8,6 +8,7 @@ import pytest
 from flax import nnx
 
 from ctd_models import GRU, ContinuousRNNCell, RecurrentNetwork, VanillaRNN, VanillaRNNCell
+from ctd_models.models import CELLS, make_network
 
 B, T, U, O = 4, 6, 3, 2  # noqa: E741
 NETWORKS = {
@@ -138,3 +139,12 @@ def test_wrong_sizes_are_named(inputs):
         network.apply(variables, inputs, jnp.zeros(7))
     with pytest.raises(ValueError, match="output_size must be at least 1, got 0"):
         VanillaRNN(8, 0)
+
+
+@pytest.mark.parametrize("cell", CELLS)
+def test_networks_by_the_name_of_their_cell(cell, inputs):
+    options = {"tau": 0.2, "dt": 0.1} if cell == "continuous" else None
+    network = make_network(cell, 5, 2, cell_options=options, state_noise=0.0)
+    assert network.apply(network.init(jax.random.key(0), inputs), inputs).outputs.shape == (B, T, 2)
+    with pytest.raises(ValueError, match="cell must be one of"):
+        make_network("transformer", 5, 2)

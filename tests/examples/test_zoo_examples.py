@@ -1,0 +1,73 @@
+"""The classic networks, quickly: one of each, and several in one program."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ctd_models import load_checkpoint
+
+EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
+
+
+def run(name, out, *arguments):
+    command = [sys.executable, str(EXAMPLES / f"{name}.py"), "--quick", "--out", str(out), *map(str, arguments)]
+    process = subprocess.run(
+        command, env={**os.environ, "MPLBACKEND": "Agg"}, capture_output=True, text=True, timeout=900, check=False
+    )
+    assert process.returncode == 0, process.stderr[-3000:]
+    results = json.loads((out / "results.json").read_text())
+    assert all(np.isfinite(value) for value in results.values())
+    return results, process.stdout
+
+
+@pytest.mark.slow
+def test_flip_flop(tmp_path):
+    results, _ = run("flip_flop", tmp_path)
+    assert results["loss"] < 0.03
+    assert results["num_stable_memories"] == results["num_stable_points"] == 8
+    assert results["num_saddles_1"] >= 12 and results["num_fixed_points"] >= 20
+    assert all((tmp_path / f"{name}.png").exists() for name in ("transitions", "fixed_points", "trials", "loss"))
+    load_checkpoint(tmp_path, "best")
+
+
+@pytest.mark.slow
+def test_several_networks_in_one_program(tmp_path):
+    options = ("--num-networks", 3, "--num-bits", 2, "--hidden-size", 16, "--num-steps", 600)
+    results, _ = run("flip_flop", tmp_path, *options)
+    assert {"loss", "loss_sd", "num_stable_memories_sd"} <= set(results)
+    assert results["num_stable_memories"] > 2
+    for number in range(3):
+        load_checkpoint(tmp_path / "checkpoints" / f"network_{number}", "best")
+
+
+@pytest.mark.slow
+def test_sine_wave(tmp_path):
+    results, _ = run("sine_wave", tmp_path)
+    assert results["frequency_correlation"] > 0.95
+    assert results["num_unstable_pairs"] > 40
+    assert (tmp_path / "frequencies.png").exists()
+
+
+@pytest.mark.slow
+def test_moving_average(tmp_path):
+    results, _ = run("moving_average", tmp_path)
+    assert results["loss"] < 5e-3 and results["cloud_dimension"] == 2
+    assert results["last_pulse_r2"] > 0.9 and results["pulse_before_r2"] > 0.9
+    assert results["second_mode_size"] > 0.9 > results["third_mode_size"] - 0.05
+    assert (tmp_path / "slow_points.png").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("task", ["decision", "white_noise"])
+def test_context_integration(tmp_path, task):
+    results, _ = run("context_integration", tmp_path, "--task", task)
+    assert min(results["selection_ratio_motion"], results["selection_ratio_color"]) > 3
+    assert results["line_eigenvalue"] == pytest.approx(1, abs=0.05)
+    if task == "decision":
+        assert results["accuracy_high_coherence"] > 0.95 and results["largest_gap_to_ideal"] < 0.1
+        assert (tmp_path / "psychometric.png").exists()
