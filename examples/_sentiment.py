@@ -7,10 +7,11 @@ if TYPE_CHECKING:
     import numpy as np
 
     from ctd_models.analysis import ContextualEffects, FixedPoints, ModeRemoval
-    from ctd_models.tasks import ToySentiment, Trials
+    from ctd_models.tasks import ToySentiment
 
 LAGS = 7  # words after a modifier that are looked at
 PLACES = 25  # states along the line from which effects are measured
+REACH = 10.0  # largest size of what is read out there: few reviews go beyond
 
 
 class Story(NamedTuple):
@@ -53,9 +54,16 @@ def analyse(F: Any, R: Any, task: "ToySentiment", states: Any, settings: Any, bo
     rng, flat = np.random.default_rng(settings.seed), jax.tree.map(lambda s: s.reshape(-1, s.shape[-1]), states)
     chosen = rng.choice(len(jax.tree.leaves(flat)[0]), settings.num_candidates, replace=False)
     candidates = jax.tree.map(lambda s: np.asarray(s[chosen]), flat)
-    tolerance = settings.tolerance
-    while len(points := find_fixed_points(F, candidates, task.rest, tolerance=tolerance, bounds=bounds)) < 10:
-        tolerance *= 10  # a network that is hardly trained may have no slower line
+    for tolerance in settings.tolerance * 10.0 ** np.arange(
+        6
+    ):  # a network that is hardly trained may have no slow line
+        points = find_fixed_points(F, candidates, task.rest, tolerance=tolerance, bounds=bounds)
+        if len(points) >= 10:
+            break
+    else:
+        raise SystemExit(
+            f"only {len(points)} slow points, even up to a speed of {tolerance:.0e}: train longer, or search more"
+        )
     points = linearize(F, points)
 
     many = jax.jit(jax.vmap(lambda state: R(points.unravel(state))[0]))
@@ -65,9 +73,10 @@ def analyse(F: Any, R: Any, task: "ToySentiment", states: Any, settings: Any, bo
         return np.asarray(values).reshape(np.shape(states)[:-1])
 
     values = readout(points.states)
-    order, (low, high) = np.argsort(values), np.quantile(values, (0.05, 0.95))
-    places = np.searchsorted(values[order], np.linspace(low, high, PLACES)).clip(0, len(points) - 1)
-    line = points[order[np.unique(places)]]
+    low, high = np.clip(np.quantile(values, (0.05, 0.95)), -REACH, REACH)
+    nearest = np.abs(values[:, None] - np.linspace(low, high, PLACES)).argmin(axis=0)
+    line = points[np.unique(nearest)]
+    line = line[np.argsort(readout(line.states))]
 
     words = dict(zip(task.texts, np.eye(len(task.texts)), strict=True))
     modifiers = {word.text: words[word.text] for word in task.words if word.scope}
@@ -121,26 +130,3 @@ def numbers(story: Story) -> dict[str, float]:
     for name, factors in zip(story.effects.modifiers, story.effects.factors, strict=True):
         results |= {f"{name}_factor_{lag + 1}": float(value) for lag, value in enumerate(factors[:5])}
     return results
-
-
-def baselines(task: "ToySentiment", reviews: "Trials", mse: float, effects: "ContextualEffects") -> dict[str, float]:
-    """Errors of linear readers on half of the reviews, fitted to the other half: bag of words, and with words under each
-    modifier as words of their own, where a modifier reaches as far as in the network."""
-    import numpy as np
-
-    from ctd_models.analysis import word_features
-
-    words, targets = (
-        np.asarray(reviews.inputs[:4_000]).argmax(axis=-1),
-        np.asarray(reviews.targets[:4_000, :, 0], float),
-    )
-    profiles = {task.texts.index(n): f - 1 for n, f in zip(effects.modifiers, effects.factors, strict=True)}
-    results, (train, test) = {}, (slice(0, 2_000), slice(2_000, 4_000))
-    for name, modifiers in (("bag_of_words_mse", None), ("augmented_bag_of_words_mse", profiles)):
-        parts = [
-            word_features(words[part], len(task.texts), modifiers, running=True).toarray() for part in (train, test)
-        ]
-        weights, *_ = np.linalg.lstsq(parts[0], targets[train].reshape(-1), rcond=None)
-        results[name] = float(np.mean((parts[1] @ weights - targets[test].reshape(-1)) ** 2))
-    plain, augmented = results.values()
-    return results | {"augmentation_recovers_fraction": (plain - augmented) / (plain - mse)}

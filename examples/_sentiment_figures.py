@@ -82,11 +82,11 @@ def integration_figure(story: Any) -> Any:
     figure, panels = plt.subplots(1, len(story.integrated), figsize=(9, 3.4), layout="constrained", squeeze=False)
     for axes, (name, ways) in zip(panels[0], story.integrated.items(), strict=True):
         labels = ("bad", f"{name} bad", f"{name} bad, modes of “{name}” removed")
-        styles = ({"color": "k"}, {"color": "#E8380D", "marker": "o"}, {"color": "#0072B2", "marker": "s", "ls": "--"})
+        styles = ({"color": "k"}, {"color": "#E8380D", "marker": "o"}, {"color": "#009E73", "marker": "s", "ls": "--"})
         for way, label, style in zip(ways, labels, styles, strict=True):
             axes.plot(np.arange(len(way)), way, ms=4, label=label, **style)
-        axes.set_xticks(np.arange(ways.shape[1]), ["", "bad", *["…"] * (ways.shape[1] - 2)])
-        axes.set(ylabel="what “bad” adds to the readout", ylim=(None, 1.45 * np.abs(ways).max()))
+        axes.set_xticks(np.arange(ways.shape[1]), [name, "bad", *["…"] * (ways.shape[1] - 2)])
+        axes.set(ylabel="what “bad” adds to the readout [sentiment]", ylim=(None, ways.max() + 0.5 * np.ptp(ways)))
         axes.legend(frameon=False, fontsize="small", loc="upper right")
     return figure
 
@@ -98,13 +98,16 @@ def strength_figure(effects: Any) -> Any:
 
     figure, panels = plt.subplots(1, 2, figsize=(9, 3.2), layout="constrained")
     sizes = np.linalg.norm(effects.deflections, axis=-1)
-    labels = ("deflection from the line [state units]", "change of the input Jacobian,\nshare of its norm")
+    labels = (
+        "deflection from where rest would lead\n[state units]",
+        "change of the input Jacobian,\nshare of its norm",
+    )
     for axes, values, label in zip(panels, (sizes, effects.jacobian_changes), labels, strict=True):
         for name, rows, color in zip(effects.modifiers, values, ("#E8380D", "#0072B2", "#E69F00"), strict=False):
             words = 1 + np.arange(rows.shape[1])
             axes.errorbar(
                 words, rows.mean(axis=0), rows.std(axis=0), color=color, marker="o", ms=4, label=f"after “{name}”"
             )
-        axes.set(xlabel="words since the modifier", ylabel=label, ylim=(0, None))
+        axes.set(xlabel="words from the modifier on", ylabel=label, ylim=(0, None))
         axes.legend(frameon=False, fontsize="small")
     return figure

@@ -50,7 +50,7 @@ def fit(settings: Any, vocabulary: Any, tokens: "np.ndarray", labels: "np.ndarra
     model = TextNetwork(cell, 1, words=vocabulary.words, embedding_size=settings.embedding_size, **dropout)
     schedule = optax.cosine_decay_schedule(settings.learning_rate, settings.num_steps)
     optimizer = optax.chain(optax.clip_by_global_norm(1.0), optax.adam(schedule))
-    trainer = Trainer(model, binary_cross_entropy(model), optimizer, batch_size=settings.batch_size)
+    trainer = Trainer(model, binary_cross_entropy(model), optimizer, batch_size=min(settings.batch_size, len(tokens)))
     data = as_trials(tokens, labels.astype("float32"))
     return trainer.fit(data, settings.num_steps, key, checkpoint_dir=folder)
 
@@ -66,7 +66,7 @@ def log_odds(model: Any, variables: Any, tokens: "np.ndarray") -> "np.ndarray":
     return np.asarray(outputs)[last_word(tokens)]
 
 
-def analyse(settings: Any, vocabulary: Any, tokens: Any, labels: Any, test: Any, order: Any) -> Story:
+def analyse(settings: Any, vocabulary: Any, tokens: Any, labels: Any, test: Any) -> Story:
     """The line where no word comes, what words do there, and what modifiers change."""
     import jax
     import numpy as np
@@ -85,13 +85,17 @@ def analyse(settings: Any, vocabulary: Any, tokens: Any, labels: Any, test: Any,
 
     model, variables = load_checkpoint(settings.out / "checkpoints_fold0")
     F, R = step_function(model, variables), readout_function(model, variables)
-    train = np.setdiff1d(order, test)
+    train = np.setdiff1d(np.arange(len(labels)), test)
     states = jax.jit(model.clone(deterministic=True).apply)(variables, tokens[train]).states
     visited = np.asarray(states)[tokens[train] > 0]
-    candidates = np.random.default_rng(settings.seed).choice(visited, settings.num_candidates, replace=False)
-    nothing, tolerance = np.zeros(settings.embedding_size), settings.tolerance
-    while len(points := find_fixed_points(F, candidates, nothing, tolerance=tolerance, bounds=(-1, 1))) < 10:
-        tolerance *= 10
+    candidates = np.random.default_rng(settings.seed).choice(
+        visited, min(settings.num_candidates, len(visited)), replace=False
+    )
+    nothing = np.zeros(settings.embedding_size)
+    for tolerance in settings.tolerance * 10.0 ** np.arange(4):
+        points = find_fixed_points(F, candidates, nothing, tolerance=tolerance, bounds=(-1, 1))
+        if len(points) >= 10:
+            break
     points = linearize(F, points)
     values = np.asarray(jax.vmap(R)(points.states.astype(np.float32)))[:, 0]
     middle = points[np.argsort(np.abs(values - np.median(values)))[:5]]
@@ -99,9 +103,7 @@ def analyse(settings: Any, vocabulary: Any, tokens: Any, labels: Any, test: Any,
     embedded = np.asarray(variables["params"]["embedding"]["embedding"], float)
     counts = np.bincount(tokens[train].ravel(), minlength=len(vocabulary))
     frequent = {word: embedded[i] for i, word in enumerate(vocabulary.words) if i > 1 and counts[i] >= 10}
-    modifiers = {word: frequent[word] for word in settings.modifiers if word in frequent}
-    if not modifiers:
-        raise SystemExit(f"none of the modifiers {settings.modifiers} occurs ten times: pass others by --modifiers")
+    modifiers = {word: embedded[vocabulary.number(word)] for word in settings.modifiers if word in vocabulary}
     alone = contextual_effects(F, middle, {"nothing": nothing}, frequent, R)
     words = dict(zip(frequent, alone.plain.mean(axis=(0, 1)).tolist(), strict=True))
     ranked = sorted((word for word in words if word not in modifiers), key=words.get)

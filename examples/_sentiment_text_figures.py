@@ -31,7 +31,7 @@ def plot_scores(scores: dict[str, list[float]], axes: Any) -> None:
     named = {"gru": "GRU", "bag_of_words": "bag of words", "modified_bag_of_words": "bag of words,\nwith modifiers"}
     names = [named[name] for name in scores]
     values = np.array(list(scores.values()))
-    axes.plot(values, color="0.75", lw=0.8, marker=".")
+    axes.plot(values, color="0.75", lw=0.8, marker=".", label=["a fold", *[None] * (values.shape[1] - 1)])
     axes.plot(values.mean(axis=1), "o", color="black", ms=7, ls="none", label="mean of folds")
     axes.set_xticks(range(len(names)), names, fontsize="small")
     axes.set(ylabel="accuracy on held-out sentences", xlim=(-0.5, len(names) - 0.5))
@@ -46,7 +46,7 @@ def plot_words(words: dict[str, float], weights: dict[str, float], axes: Any, mo
     axes.axhline(0, color="0.8", lw=0.8)
     axes.axvline(0, color="0.8", lw=0.8)
     axes.plot(across, up, ".", color="#0072B2", ms=4)
-    order, gap = np.argsort(up), 0.045 * np.ptp(up)
+    order, gap, most = np.argsort(up), 0.045 * np.ptp(up), min(most, len(up) // 2)
     for chosen, side, column in ((order[:most], 1, 0.3 * across.max()), (order[-most:][::-1], -1, 0.3 * across.min())):
         heights = up[chosen[0]] + side * gap * np.arange(most)  # names apart from one another, the strongest outermost
         heights = np.maximum(heights, up[chosen]) if side > 0 else np.minimum(heights, up[chosen])

@@ -41,7 +41,7 @@ class Settings:
     seed: int = 0
     """Seed of everything random."""
     quick: bool = False
-    """A short run of the same code: fewer units, steps and candidates."""
+    """A short run of the same code: fewer units, steps and candidates; too few for a vanilla RNN to learn much."""
 
 
 def make_trainer(settings: Settings):
@@ -61,7 +61,7 @@ def make_trainer(settings: Settings):
     if settings.schedule == "published":
         optimizer = optax.adam(optax.exponential_decay(0.04, 1, 0.99995), eps=0.1)
     else:
-        peak = settings.learning_rate or (2e-3 if vanilla else 0.06)
+        peak = settings.learning_rate if settings.learning_rate is not None else (2e-3 if vanilla else 0.06)
         warm_up = min(200, steps // 10)
         schedule = optax.warmup_cosine_decay_schedule(0.0, peak, warm_up, steps)
         optimizer = optax.adam(schedule, eps=1e-8 if vanilla else 0.1)
@@ -73,6 +73,7 @@ def make_trainer(settings: Settings):
 def main(settings: Settings) -> dict[str, float]:
     import _common as common
     import _sentiment as sentiment
+    import _sentiment_scores as compare
     import jax
     import numpy as np
     from _sentiment_figures import draw
@@ -109,7 +110,7 @@ def main(settings: Settings) -> dict[str, float]:
     F, R = step_function(model, variables), readout_function(model, variables)
     bounds = None if settings.cell == "lstm" else (-1, 1)
     story = sentiment.analyse(F, R, task, trajectory.states, settings, bounds)
-    results |= sentiment.numbers(story) | sentiment.baselines(task, reviews, results["eval_mse"], story.effects)
+    results |= sentiment.numbers(story) | compare.toy_baselines(task, reviews, results["eval_mse"], story.effects)
     story.points.save(settings.out / "fixed_points.h5")
     print(story.points, story.effects, story.removals, sep="\n")
     draw(settings.out, task, result.history, reviews, trajectory.outputs, story)

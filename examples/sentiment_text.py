@@ -61,18 +61,19 @@ def main(settings: Settings) -> dict[str, float]:
     import numpy as np
 
     from ctd_models import load_checkpoint
-    from ctd_models.data import Vocabulary, load_labelled_text
+    from ctd_models.data import Vocabulary
 
     if settings.quick:
         settings = common.shortened(settings, num_folds=2, num_steps=300, num_candidates=100)
-    given = load_labelled_text(find(settings.data), encoding=settings.encoding)
-    if not 2 <= settings.num_folds <= len(given) // 10:
-        raise SystemExit(f"--num-folds must lie in 2 … {len(given) // 10}, a tenth of the sentences")
+    given = read(settings)
     common.remember(settings)
     print(given)
 
-    order = np.random.default_rng(settings.seed).permutation(len(given))
-    folds = np.array_split(order, settings.num_folds)
+    rng = np.random.default_rng(settings.seed)
+    kinds = [rng.permutation(np.flatnonzero(given.labels == label)) for label in (0, 1)]
+    parts = [np.array_split(kind, settings.num_folds) for kind in kinds]
+    folds = [np.concatenate(part) for part in zip(*parts, strict=True)]
+    folds = [rng.permutation(fold) for fold in folds]  # with as much of either label in each
     keys = jax.random.split(jax.random.key(settings.seed), settings.num_folds)
     scores = {"gru": [], "bag_of_words": [], "modified_bag_of_words": []}
     for fold, test in enumerate(folds):
@@ -90,9 +91,8 @@ def main(settings: Settings) -> dict[str, float]:
 
     # The network of the first fold
     vocabulary, test = Vocabulary(load_checkpoint(settings.out / "checkpoints_fold0")[0].words), folds[0]
-    story = text.analyse(
-        settings, vocabulary, vocabulary.encode(given.texts, settings.max_words), given.labels, test, order
-    )
+    tokens = vocabulary.encode(given.texts, settings.max_words)
+    story = text.analyse(settings, vocabulary, tokens, given.labels, test)
     print(story.points, story.effects, sep="\n")
     results = compare.summary(scores) | story.numbers
     figures.draw(settings.out, scores, story)
@@ -100,15 +100,33 @@ def main(settings: Settings) -> dict[str, float]:
     return results
 
 
-def find(path: str) -> Path:
-    """`path` itself, or what has this name in the folder of data."""
-    import _common as common
+def read(settings: Settings):
+    """The sentences, after a check that they are enough for what is asked.
 
-    candidates = (Path(path), common.data_folder() / path)
-    for candidate in candidates:
-        if candidate.exists():
-            return candidate
-    raise SystemExit(f"there is no {' or '.join(map(str, candidates))} (set CTD_DATA to the folder of data)")
+    Raises:
+        SystemExit: they are not, or cannot be read.
+    """
+    import _common as common
+    import numpy as np
+
+    from ctd_models.data import load_labelled_text, tokenize
+
+    places = (Path(settings.data), common.data_folder() / settings.data)
+    if not any(place.exists() for place in places):
+        raise SystemExit(f"there is no {' or '.join(map(str, places))} (set CTD_DATA to the folder of data)")
+    try:
+        given = load_labelled_text(next(place for place in places if place.exists()), encoding=settings.encoding)
+    except (OSError, ValueError) as error:
+        raise SystemExit(str(error)) from error
+    fewest, folds = int(min(given.labels.sum(), (1 - given.labels).sum())), settings.num_folds
+    if not 2 <= folds <= fewest // 10:
+        raise SystemExit(f"--num-folds {folds}: at least 2, with ten sentences of either label each; one has {fewest}")
+    known = {word for text in given.texts for word in tokenize(text)}
+    if missing := [word for word in settings.modifiers if word not in known]:
+        raise SystemExit(f"the sentences do not hold {', '.join(missing)} (in lower case): pass other --modifiers")
+    if settings.num_probes < 1 or len(np.unique(given.texts)) < 20:
+        raise SystemExit("--num-probes must be at least 1, and there must be twenty different sentences")
+    return given
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """Linear readers of words, with and without the words' context: what a recurrent network is compared with."""
 
 import dataclasses
+import warnings
 from collections.abc import Mapping
 from typing import Any, no_type_check
 
@@ -37,7 +38,8 @@ def word_features(
         [n, W (1 + modifiers)], or [n T, W (1 + modifiers)] of running counts, text after text.
 
     Raises:
-        ValueError: tokens are not [n, T] of whole numbers below num_words, or a profile is empty or not finite.
+        ValueError: tokens are not [n, T] of whole numbers below num_words, or a modifier is no word, or its profile is empty
+            or not finite.
     """
     tokens = np.asarray(tokens)
     if tokens.ndim != 2 or not np.issubdtype(tokens.dtype, np.integer):
@@ -49,6 +51,8 @@ def word_features(
     weights = [np.ones(tokens.shape)]
     for number, profile in (modifiers or {}).items():
         profile = np.asarray(profile, float)
+        if not 0 <= number < num_words:
+            raise ValueError(f"modifier {number} is no number of a word, 0 … {num_words - 1}")
         if profile.ndim != 1 or not len(profile) or not np.isfinite(profile).all():
             raise ValueError(f"expected a profile [lags] of finite numbers for word {number}, got {profile}")
         weight = np.zeros(tokens.shape)
@@ -92,7 +96,8 @@ def fit_logistic(features: Any, labels: Real[Any, "n"], *, penalty: float = 1.0)
         penalty: weight of ‖w‖², positive, so that there is a minimum.
 
     Raises:
-        ValueError: shapes that do not fit, labels that are not 0 and 1, one class only, or a penalty that is not positive.
+        ValueError: shapes that do not fit, labels that are not 0 and 1, one class only, features that are not finite, or a
+            penalty that is not positive.
     """
     labels = np.asarray(labels)
     if len(getattr(features, "shape", ())) != 2 or labels.shape != features.shape[:1]:
@@ -101,13 +106,24 @@ def fit_logistic(features: Any, labels: Real[Any, "n"], *, penalty: float = 1.0)
         raise ValueError(f"expected labels 0 and 1, both of them, got {np.unique(labels)[:5]}")
     if not 0 < penalty < np.inf:
         raise ValueError(f"penalty must be positive, got {penalty}")
-    signs = 2.0 * labels - 1
+    values = features.data if scipy.sparse.issparse(features) else np.asarray(features)
+    if not np.isfinite(values).all():
+        raise ValueError("features hold values that are not finite")
+    # Columns of one size, and their weights with them: the same minimum, found as easily whatever the units
+    largest = np.asarray(
+        abs(features).max(axis=0).todense() if scipy.sparse.issparse(features) else abs(values).max(axis=0)
+    )
+    scale = np.where(largest.ravel() > 0, largest.ravel(), 1.0)
+    scaled, penalties, signs = features @ scipy.sparse.diags_array(1 / scale), penalty / scale**2, 2.0 * labels - 1
 
     def loss(parameters):
-        margins = signs * (features @ parameters[:-1] + parameters[-1])
+        margins = signs * (scaled @ parameters[:-1] + parameters[-1])
         slopes = -signs * 0.5 * (1 - np.tanh(margins / 2))
-        value = np.logaddexp(0, -margins).sum() + 0.5 * penalty * (parameters[:-1] ** 2).sum()
-        return value, np.append(features.T @ slopes + penalty * parameters[:-1], slopes.sum())
+        value = np.logaddexp(0, -margins).sum() + 0.5 * (penalties * parameters[:-1] ** 2).sum()
+        return value, np.append(scaled.T @ slopes + penalties * parameters[:-1], slopes.sum())
 
-    found = scipy.optimize.minimize(loss, np.zeros(features.shape[1] + 1), jac=True, method="L-BFGS-B")
-    return LogisticRegression(found.x[:-1], float(found.x[-1]))
+    options = {"maxiter": 10_000, "maxfun": 20_000, "ftol": 1e-14, "gtol": 1e-6}
+    found = scipy.optimize.minimize(loss, np.zeros(features.shape[1] + 1), jac=True, method="L-BFGS-B", options=options)
+    if np.abs(found.jac).max() > 1e-3 * len(labels):
+        warnings.warn(f"logistic regression did not reach its minimum: {found.message}", RuntimeWarning, stacklevel=2)
+    return LogisticRegression(found.x[:-1] / scale, float(found.x[-1]))

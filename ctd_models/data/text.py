@@ -1,5 +1,6 @@
 """Labelled sentences: reading them, and turning them into numbers of words."""
 
+import codecs
 import dataclasses
 import os
 import re
@@ -40,7 +41,7 @@ def load_labelled_text(path: str | os.PathLike, *, encoding: str = "utf-8") -> L
     """Sentences and labels of a file, or of all files *.txt and *.tsv of a folder in the order of their names.
 
     Every line is a sentence, a tab and its label, 0 or 1. Empty lines are left out; the last tab of a line is the one that
-    counts.
+    counts; lines may end in any of the usual ways.
 
     Raises:
         FileNotFoundError: there is no such file, or no file in the folder.
@@ -53,15 +54,9 @@ def load_labelled_text(path: str | os.PathLike, *, encoding: str = "utf-8") -> L
         raise FileNotFoundError(f"no file of text {path}, and no files *.txt or *.tsv in a folder of that name")
     texts, labels, sources = [], [], []
     for file in files:
-        try:
-            lines = file.read_bytes().decode(encoding).removeprefix("\ufeff").split("\n")
-        except UnicodeDecodeError as error:
-            raise ValueError(
-                f"{file} is not {encoding}: byte {error.start} is {error.object[error.start]:#04x}; pass its encoding=, "
-                'such as "latin-1"'
-            ) from error
+        lines = _lines(file, encoding)
         for number, line in enumerate(lines, 1):
-            text, tab, label = line.rstrip("\r").rpartition("\t")
+            text, tab, label = line.rpartition("\t")
             if not line.strip():
                 continue
             if not tab or not text.strip() or label.strip() not in ("0", "1"):
@@ -75,22 +70,38 @@ def load_labelled_text(path: str | os.PathLike, *, encoding: str = "utf-8") -> L
         raise ValueError(f"there are no sentences in {', '.join(map(str, files))}")
     if len(set(labels)) < 2:
         raise ValueError(
-            f"all {len(labels)} sentences have the label {labels[0]}: nothing can be learned from one class"
+            f"all {len(labels)} sentences of {', '.join(f.name for f in files)} have the label {labels[0]}: nothing can be "
+            "learned from one class"
         )
     return LabelledText(tuple(texts), np.array(labels), tuple(sources))
+
+
+def _lines(file: Path, encoding: str) -> list[str]:
+    content = file.read_bytes().removeprefix(codecs.BOM_UTF8)
+    try:
+        text = content.decode(encoding)
+    except LookupError as error:
+        raise ValueError(f"there is no encoding {encoding!r}") from error
+    except UnicodeDecodeError as error:
+        line = 1 + content[: error.start].count(b"\n")
+        raise ValueError(
+            f"{file}, line {line}: this is not {encoding} (byte {content[error.start]:#04x}); pass its encoding=, such as "
+            '"latin-1"'
+        ) from error
+    return text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
 
 
 def tokenize(text: str) -> list[str]:
     """The words of a text in lower case, "!" and "?" among them; other punctuation is left out.
 
-    Negations are words of their own: "isn't" is "is", "not".
+    Negations are words of their own: "isn't" and "is n't" are "is", "not".
     """
     words = []
     for word in _WORD.findall(text.lower().replace("’", "'")):
         if word in _NEGATED:
             words.extend(_NEGATED[word])
         elif word.endswith("n't"):
-            words.extend((word[:-3], "not"))
+            words.extend((*filter(None, [word[:-3]]), "not"))
         else:
             words.append(word)
     return words
@@ -110,8 +121,18 @@ class Vocabulary:
         object.__setattr__(self, "_numbers", {word: number for number, word in enumerate(self.words)})
 
     @classmethod
+    @no_type_check  # it checks its arguments itself
     def of(cls, texts: Iterable[str], *, min_count: int = 1, max_size: int | None = None) -> "Vocabulary":
-        """The words that occur at least `min_count` times, the most frequent first, at most `max_size` of them."""
+        """The words that occur at least `min_count` times, the most frequent first, at most `max_size` of them.
+
+        Raises:
+            TypeError: one string instead of several.
+            ValueError: a negative max_size.
+        """
+        if isinstance(texts, str):
+            raise TypeError("expected several texts, got one string: pass [text]")
+        if max_size is not None and max_size < 0:
+            raise ValueError(f"max_size cannot be negative, got {max_size}")
         counts = Counter(word for text in texts for word in tokenize(text))
         frequent = sorted(
             (word for word, n in counts.items() if n >= min_count), key=lambda word: (-counts[word], word)
@@ -161,19 +182,31 @@ class Vocabulary:
             row[: len(words)] = words[:num_words]
         return tokens
 
+    @no_type_check  # it checks its arguments itself
     def decode(self, tokens: Int[Any, "n T"]) -> list[str]:
-        """Texts of numbers, words with spaces between and without padding."""
+        """Texts of numbers, words with spaces between and without padding.
+
+        Raises:
+            ValueError: tokens are not [n, T], or not numbers of words.
+        """
+        tokens = np.asarray(tokens)
+        if tokens.ndim != 2 or (tokens.size and not 0 <= tokens.min() <= tokens.max() < len(self)):
+            raise ValueError(f"expected numbers of words [texts, time], 0 … {len(self) - 1}, got shape {tokens.shape}")
         return [" ".join(self.words[number] for number in row if number != PADDING) for row in np.asarray(tokens)]
 
 
+@no_type_check  # it checks its arguments itself
 def last_word(tokens: Int[Any, "n T"]) -> Bool[np.ndarray, "n T"]:
     """True at the last word of each text that is no padding.
 
     Raises:
-        ValueError: a text is nothing but padding.
+        ValueError: tokens are not [n, T], or a text is nothing but padding.
     """
     tokens = np.asarray(tokens)
-    lengths = (tokens != PADDING).sum(axis=1)
-    if not lengths.all():
-        raise ValueError(f"text {int(np.argmin(lengths))} is nothing but padding")
-    return np.arange(tokens.shape[1]) == lengths[:, None] - 1
+    if tokens.ndim != 2:
+        raise ValueError(f"expected numbers of words [texts, time], got shape {tokens.shape}")
+    there = tokens != PADDING
+    if not (found := there.any(axis=1)).all():
+        raise ValueError(f"text {int(np.argmin(found))} is nothing but padding")
+    last = tokens.shape[1] - 1 - there[:, ::-1].argmax(axis=1)
+    return np.arange(tokens.shape[1]) == last[:, None]

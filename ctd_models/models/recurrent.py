@@ -29,7 +29,7 @@ class _Recurrent(nn.Module):
             raise ValueError(f"output_size must be at least 1, got {self.output_size}")
         if self.initial_state_std < 0:
             raise ValueError(f"initial_state_std cannot be negative, got {self.initial_state_std}")
-        if self.state_noise < 0:
+        if not 0 <= self.state_noise < float("inf"):
             raise ValueError(f"state_noise cannot be negative, got {self.state_noise}")
 
     def setup(self):
@@ -125,7 +125,8 @@ class RecurrentNetwork(_Recurrent):
     readout_init: WeightInit = 1.0
     """Of W_out [N, O]; a number g is N(0, g²/N)."""
     state_noise: float = 0.0
-    """Standard deviation of Gaussian noise on every entry of the state before each step, from the rng stream `noise`."""
+    """Standard deviation of Gaussian noise on every entry of the state before each step, from the rng stream `noise`, unless
+    `deterministic`."""
     deterministic: bool = False
     """Whether noise is off."""
 
@@ -150,7 +151,8 @@ class VanillaRNN(_Recurrent):
     readout_init: WeightInit = 1.0
     """Of W_out [N, O]; a number g is N(0, g²/N)."""
     state_noise: float = 0.0
-    """Standard deviation of Gaussian noise on every entry of the state before each step, from the rng stream `noise`."""
+    """Standard deviation of Gaussian noise on every entry of the state before each step, from the rng stream `noise`, unless
+    `deterministic`."""
     deterministic: bool = False
     """Whether noise is off."""
 
@@ -184,7 +186,8 @@ class GRU(_Recurrent):
     readout_init: WeightInit = 1.0
     """Of W_out [N, O]; a number g is N(0, g²/N)."""
     state_noise: float = 0.0
-    """Standard deviation of Gaussian noise on every entry of the state before each step, from the rng stream `noise`."""
+    """Standard deviation of Gaussian noise on every entry of the state before each step, from the rng stream `noise`, unless
+    `deterministic`."""
     deterministic: bool = False
     """Whether noise is off."""
 

@@ -66,6 +66,7 @@ class TextNetwork(RecurrentNetwork):
         Raises:
             ValueError: tokens are not whole numbers [batch, time], or, where they are concrete, not numbers of words.
         """
+        tokens = jnp.asarray(tokens)
         if tokens.ndim != 2 or 0 in tokens.shape or not jnp.issubdtype(tokens.dtype, jnp.integer):
             raise ValueError(f"expected numbers of words [batch, time], got {tokens.dtype} of shape {tokens.shape}")
         if not isinstance(tokens, jax.core.Tracer) and not 0 <= tokens.min() <= tokens.max() < len(self.words):

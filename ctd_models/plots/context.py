@@ -1,5 +1,6 @@
 """Contextual effects of words: reviews, barcodes, distance, the modes that carry them, and what removing these does."""
 
+import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any, no_type_check
 
@@ -12,7 +13,12 @@ from ctd_models.analysis.context.removal import ModeRemoval
 from ctd_models.analysis.fixed_points.points import FixedPoints
 from ctd_models.plots.style import PALETTE, legend_below
 
-_MODIFIERS = (PALETTE[1], PALETTE[2], *PALETTE[3:])
+_MODIFIERS = PALETTE[1:]
+
+
+def _colored(things: Any) -> list[tuple[Any, str]]:
+    """Each thing with a colour; colours come again after six."""
+    return list(zip(things, itertools.cycle(_MODIFIERS), strict=False))
 
 
 def _axes(axes: Any, size: Any) -> Any:
@@ -43,11 +49,13 @@ def plot_review(
 @no_type_check  # it checks its arguments itself
 def plot_barcodes(effects: ContextualEffects, *, lag: int = 0, axes: Any = None) -> Any:
     """Modifier barcodes: what each modifier does to the effect of each probe `lag` steps later, averaged over states."""
+    if not 0 <= lag < effects.barcodes.shape[2]:
+        raise ValueError(f"lag must lie in 0 … {effects.barcodes.shape[2] - 1}, got {lag}")
     bars = effects.barcodes[:, :, lag].mean(axis=1)
     axes = _axes(axes, (2 + 0.7 * bars.shape[1], 1.4 + 0.4 * len(bars)))
     limit = np.abs(bars).max() or 1.0
     image = axes.imshow(bars, cmap="RdBu_r", vmin=-limit, vmax=limit, aspect="auto")
-    axes.set_xticks(range(bars.shape[1]), effects.probes, rotation=45 if bars.shape[1] > 6 else 0)
+    axes.set_xticks(range(bars.shape[1]), effects.probes, rotation=90 if bars.shape[1] > 6 else 0)
     axes.set_yticks(range(len(bars)), effects.modifiers)
     axes.set(xlabel="word that follows", ylabel="modifier")
     axes.figure.colorbar(image, ax=axes, label="change of readout\n(linear in the word)")
@@ -68,7 +76,9 @@ def plot_effect_by_distance(
     axes, distances = _axes(axes, (4.4, 3.2)), 1 + np.arange(effects.changes.shape[2])
     spread = effects.changes / np.where(np.abs(effects.plain) > 1e-12, effects.plain, np.nan) + 1
     axes.axhline(1, color="0.8", lw=0.8)
-    for name, color, factors, values in zip(effects.modifiers, _MODIFIERS, effects.factors, spread, strict=False):
+    if truth is not None and (unknown := sorted(set(truth) - set(effects.modifiers))):
+        raise ValueError(f"truth names {unknown}, which are none of the modifiers {effects.modifiers}")
+    for (name, factors, values), color in _colored(zip(effects.modifiers, effects.factors, spread, strict=True)):
         low, high = np.nanquantile(values.transpose(1, 0, 2).reshape(len(distances), -1), (0.1, 0.9), axis=1)
         axes.fill_between(distances, low, high, color=color, alpha=0.2, lw=0)
         axes.plot(distances, factors, color=color, marker="o", ms=4, label=name)
@@ -87,7 +97,7 @@ def plot_mode_angles(points: FixedPoints, removals: Mapping[str, ModeRemoval], *
     Modes that were removed are filled; all points are shown.
     """
     axes, sizes = _axes(axes, (4.4, 3.2)), np.abs(points.eigenvalues)
-    for (name, removal), color in zip(removals.items(), _MODIFIERS, strict=False):
+    for (name, removal), color in _colored(removals.items()):
         rest, chosen = ~removal.modes, removal.modes
         axes.plot(sizes[rest], removal.angles[rest], ".", ms=1.5, color=color, alpha=0.25)
         axes.plot(sizes[chosen], removal.angles[chosen], "o", ms=4, color=color, mec="0.2", mew=0.3, label=name)
@@ -101,15 +111,25 @@ def plot_mode_angles(points: FixedPoints, removals: Mapping[str, ModeRemoval], *
 
 @no_type_check  # it checks its arguments itself
 def plot_removal(removals: Mapping[str, ModeRemoval], probes: Sequence[str], *, lag: int = 0, axes: Any = None) -> Any:
-    """Effects of probes alone, after each modifier, and after the modifier without the modes that carry it, at one lag."""
+    """Effects of probes alone, after each modifier, and after it but without the modes that were removed, at one lag.
+
+    Raises:
+        ValueError: a lag that some modifier was not measured at, or not one name for each probe.
+    """
+    for name, removal in removals.items():
+        _, lags, count = removal.plain.shape
+        if not 0 <= lag < lags or count != len(probes):
+            raise ValueError(
+                f"{name} has {lags} lags and {count} probes, got lag {lag} and {len(probes)} names of probes"
+            )
     axes, names = _axes(axes, (6, 3.2)), list(removals)
     bars = [("alone", "0.7", next(iter(removals.values())).plain)]
-    for name, color in zip(names, _MODIFIERS, strict=False):
+    for name, color in _colored(names):
         bars.append((f"after “{name}”", color, removals[name].modified))
         bars.append((f"“{name}”, modes removed", color, removals[name].removed))
     width = 0.85 / len(bars)
     for i, (label, color, values) in enumerate(bars):
-        values = values[:, min(lag, values.shape[1] - 1)]
+        values = values[:, lag]
         places = np.arange(len(probes)) + width * (i - (len(bars) - 1) / 2)
         hatched = (
             {"hatch": "////", "facecolor": "white", "edgecolor": color} if "removed" in label else {"color": color}
@@ -144,7 +164,7 @@ def plot_deflections(
     up = np.linalg.svd(moves, full_matrices=False)[2][0]
     up = up * (1 if (moves @ up).sum() >= 0 else -1)
     axes.plot(readout(states), (states - states.mean(axis=0)) @ up, "k.", ms=4, label="slow points")
-    for name, color, ways in zip(effects.modifiers, _MODIFIERS, effects.states, strict=False):
+    for (name, ways), color in _colored(zip(effects.modifiers, effects.states, strict=True)):
         for i in range(0, len(states), every):
             way = np.concatenate([states[i : i + 1], ways[i]])
             across, height = readout(way), (way - states.mean(axis=0)) @ up

@@ -32,8 +32,10 @@ class Word:
     def __post_init__(self):
         if not self.text or self.text.split() != [self.text] or self.text in GAPS:
             raise ValueError(f"a word is written without spaces and is not a gap ({GAPS[0]}), got {self.text!r}")
-        if self.scope < 0:
-            raise ValueError(f"scope cannot be negative, got {self.scope} of {self.text!r}")
+        if isinstance(self.scope, bool) or int(self.scope) != self.scope or self.scope < 0:
+            raise ValueError(f"scope is a whole number and cannot be negative, got {self.scope} of {self.text!r}")
+        if self.factor != 1 and not self.scope:
+            raise ValueError(f"{self.text!r} has a factor of {self.factor}, but no word in its scope: give it a scope")
         if not np.isfinite([self.value, self.factor]).all():
             raise ValueError(f"value and factor of {self.text!r} must be finite, got {self.value} and {self.factor}")
 
@@ -72,6 +74,8 @@ class ToySentiment:
         object.__setattr__(self, "words", tuple(self.words))
         if self.num_words < 1:
             raise ValueError(f"num_words must be at least 1, got {self.num_words}")
+        if not all(isinstance(word, Word) for word in self.words):
+            raise TypeError(f"words are of type Word, such as Word('good', 1.0), got {self.words}")
         texts = [word.text for word in self.words]
         if not texts or len(set(texts)) < len(texts):
             raise ValueError(f"expected different words, at least one, got {texts}")
@@ -116,8 +120,15 @@ class ToySentiment:
         return drawn.swapaxes(0, 1)
 
     def effects(self, words: Int[Any, "*batch T"]) -> Float[Array, "*batch T"]:
-        """What each word of a review adds to its sentiment; `words` are numbers, −1 is none."""
+        """What each word of a review adds to its sentiment; `words` are numbers, −1 is none.
+
+        Raises:
+            ValueError: where they are concrete, numbers that are no words.
+        """
         words = jnp.asarray(words)
+        concrete = words.size and not isinstance(words, jax.core.Tracer)
+        if concrete and not -1 <= words.min() <= words.max() < len(self.words):
+            raise ValueError(f"numbers of words lie in 0 … {len(self.words) - 1}, got {words.min()} … {words.max()}")
         effects = jnp.append(jnp.array([word.value for word in self.words], float), 0.0)[words]
         for number, modifier in enumerate(self.words):
             if modifier.scope and modifier.factor != 1:
@@ -161,7 +172,7 @@ class ToySentiment:
         return self.trials(np.stack([np.pad(r, (0, num_words - len(r)), constant_values=-1) for r in reviews]))
 
     @staticmethod
-    def _keys(key: PRNGKeyArray | None, patterns: Sequence[str]) -> Sequence[PRNGKeyArray | None]:
+    def _keys(key: PRNGKeyArray | None, patterns: Sequence[Any]) -> Sequence[PRNGKeyArray | None]:
         return [None] * len(patterns) if key is None else list(jax.random.split(key, len(patterns)))
 
     @no_type_check  # it checks its arguments itself
@@ -171,6 +182,8 @@ class ToySentiment:
         Raises:
             ValueError: as in `probe`.
         """
+        if not isinstance(pattern, str):
+            raise TypeError(f'a pattern is text, such as "not good", got {pattern!r}')
         written = pattern.split()
         if not written:
             raise ValueError("a pattern has no words")

@@ -47,8 +47,10 @@ def test_logistic_regression_is_at_its_minimum():
     for given in (features, scipy.sparse.csr_array(features)):
         model = fit_logistic(given, labels, penalty=0.5)
         errors = labels - 1 / (1 + np.exp(-model.log_odds(given)))
-        np.testing.assert_allclose(features.T @ errors, 0.5 * model.weights, atol=2e-3)
-        assert errors.sum() == pytest.approx(0, abs=2e-3)
+        np.testing.assert_allclose(features.T @ errors, 0.5 * model.weights, atol=1e-5)
+        assert errors.sum() == pytest.approx(0, abs=1e-5)
+    other = fit_logistic(1e6 * features, labels, penalty=0.5e12)  # the same in other units
+    np.testing.assert_allclose(1e6 * other.weights, model.weights, rtol=1e-4)
 
 
 def test_logistic_regression_of_one_binary_feature_gives_log_odds():
@@ -65,6 +67,8 @@ def test_logistic_regression_of_one_binary_feature_gives_log_odds():
         (lambda: word_features(TOKENS[0], 6), r"\[texts, time\]"),
         (lambda: word_features(TOKENS, 5), "number 5, but there are 5"),
         (lambda: word_features(TOKENS, 6, {4: []}), "expected a profile"),
+        (lambda: word_features(TOKENS, 6, {9: [1.0]}), "modifier 9 is no number of a word"),
+        (lambda: fit_logistic(np.full((2, 2), np.nan), [0, 1]), "not finite"),
         (lambda: fit_logistic(np.ones((3, 2)), [0, 1]), "expected features"),
         (lambda: fit_logistic(np.ones((2, 2)), [1, 1]), "both of them"),
         (lambda: fit_logistic(np.ones((2, 2)), [-1, 1]), "labels 0 and 1"),

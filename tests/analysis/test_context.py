@@ -114,15 +114,15 @@ def test_components_add_up_and_angles_are_those_with_left_eigenvectors(points):
             assert angles[i, k] == pytest.approx(angles[i, conjugates], abs=1e-6)
 
 
-@pytest.mark.parametrize("oblique", [True, False])
-def test_without_modes_nothing_drives_them(points, oblique):
+@pytest.mark.parametrize("orthogonal", [True, False])
+def test_without_modes_nothing_drives_them(points, orthogonal):
     deflections = np.random.default_rng(2).normal(size=points.states.shape)
     chosen = leading_modes_of(points, deflections, 2)
-    rest = without_modes(points, deflections, chosen, oblique=oblique)
+    rest = without_modes(points, deflections, chosen, orthogonal=orthogonal)
     driven = np.einsum("ndk,nd->nk", points.left_eigenvectors, rest)
     np.testing.assert_allclose(driven[chosen], 0, atol=1e-10)
     before = np.einsum("ndk,nd->nk", points.left_eigenvectors, deflections)
-    assert np.allclose(driven[~chosen], before[~chosen]) == oblique
+    assert np.allclose(driven[~chosen], before[~chosen]) != orthogonal
     pairs = points.eigenvalues.imag != 0
     assert (np.ptp(chosen[pairs].reshape(-1, 2).astype(int), axis=1) == 0).all()
 
@@ -184,7 +184,9 @@ def test_drive_follows_a_loop_and_equals_simulate_where_inputs_are_constant(poin
         (lambda p: contextual_effects(step, p, MODIFIERS, PROBES, READOUT, settle_steps=-1), "settle_steps"),
         (lambda p: mode_angles(p, np.zeros((5, 4))), "no length"),
         (lambda p: mode_angles(p, np.ones((4, 4))), "one for each point"),
-        (lambda p: leading_modes_of(p, np.ones((5, 4)), 0), "num_modes must lie in"),
+        (lambda p: leading_modes_of(p, np.ones((5, 4)), 0), "num_modes must be a whole number in 1 … 3"),
+        (lambda p: leading_modes_of(p, np.ones((5, 4)), 4), "pairs count as one"),
+        (lambda p: leading_modes_of(p, np.ones((5, 4)), 1.5), "whole number"),
         (lambda p: without_modes(p, np.ones((5, 4)), p.eigenvalues.imag > 0), "conjugate pair"),
         (lambda p: without_modes(p, np.ones((5, 4)), np.ones(4, bool)), "expected modes of bool"),
         (lambda p: remove_modes(step, p, np.ones(3), PROBES, READOUT), "features"),
@@ -217,3 +219,36 @@ def test_a_trained_networks_step_function_and_readout_go_in():
     np.testing.assert_allclose(
         found.changes, contextual_effects(F, states, MODIFIERS, PROBES, weights).changes, atol=1e-6
     )
+
+
+def test_points_bring_their_input_and_flows_are_refused(points):
+    shifted = dataclasses.replace(points, inputs=np.full((5, 4), 0.3))
+    given = contextual_effects(step, points.states, MODIFIERS, PROBES, READOUT, rest=np.full(4, 0.3))
+    np.testing.assert_allclose(contextual_effects(step, shifted, MODIFIERS, PROBES, READOUT).changes, given.changes)
+    flow = dataclasses.replace(points, kind="flow")
+    for act in (
+        lambda: contextual_effects(step, flow, MODIFIERS, PROBES, READOUT),
+        lambda: remove_modes(step, flow, EYE[3], PROBES, READOUT),
+    ):
+        with pytest.raises(ValueError, match="points of a flow"):
+            act()
+
+
+def test_what_has_no_effect_has_no_share(points):
+    """Of a linear system, where nothing modifies anything, rounding is no effect."""
+    matrix = np.array([[0.9, 0.3], [-0.3, 0.7]])
+    linear = linearize(lambda h, x: matrix @ h + x, np.zeros((1, 2)), np.zeros(2))
+    gone = remove_modes(lambda h, x: matrix @ h + x, linear, [1.0, 0.5], {"p": [0.0, 1.0]}, np.ones(2), num_lags=4)
+    assert np.isnan(gone.fractions).all() and np.isnan(gone.fraction) and "no effect" in repr(gone)
+    memory = contextual_effects(lambda h, x: h + 0 * x, np.ones((1, 2)), {"m": [1.0]}, {"p": [2.0]}, np.ones(2))
+    assert np.isnan(memory.factors).all()
+    with pytest.raises(ValueError, match="does nothing at point 0"):
+        remove_modes(step, points, np.zeros(4), PROBES, READOUT)
+
+
+def test_modes_that_coincide_are_refused():
+    defective = linearize(lambda h: jnp.array([[0.5, 1.0], [0.0, 0.5]]) @ h, np.zeros((1, 2)))
+    first = np.array([[True, False]])
+    with pytest.raises(ValueError, match="nearly coincide"):
+        without_modes(defective, np.ones((1, 2)), first)
+    assert np.isfinite(without_modes(defective, np.ones((1, 2)), first, orthogonal=True)).all()

@@ -29,9 +29,9 @@ def test_files_of_a_folder_in_order(tmp_path):
         ("good\t1\nno label\n", "a.txt, line 2: expected text, a tab, and the label 0 or 1, got 'no label'"),
         ("good\t1\nbad\t2\n", "a.txt, line 2"),
         ("good\t1\n \t0\n", "a.txt, line 2"),
-        ("good\t1\nfine\t1\n", "all 2 sentences have the label 1"),
+        ("good\t1\nfine\t1\n", "all 2 sentences of a.txt have the label 1"),
         ("\n\n", "there are no sentences"),
-        (b"caf\xe9 good\t1\n", "is not utf-8: byte 3 is 0xe9"),
+        (b"good\t1\ncaf\xe9 good\t1\n", r"a.txt, line 2: this is not utf-8 \(byte 0xe9\)"),
     ],
 )
 def test_bad_files_are_refused(tmp_path, content, message):
@@ -42,6 +42,10 @@ def test_bad_files_are_refused(tmp_path, content, message):
 def test_another_encoding_and_a_missing_file(tmp_path):
     path = write(tmp_path / "a.txt", b"caf\xe9\t1\nno\t0\n")
     assert load_labelled_text(path, encoding="latin-1").texts[0] == "café"
+    with pytest.raises(ValueError, match="no encoding 'klingon'"):
+        load_labelled_text(path, encoding="klingon")
+    carriage = write(tmp_path / "mac.txt", "good\t1\rbad\t0\r\nfine\t1\nno\t0")
+    assert load_labelled_text(carriage).texts == ("good", "bad", "fine", "no")
     with pytest.raises(FileNotFoundError, match=r"no files \*.txt"):
         load_labelled_text(tmp_path / "nowhere")
 
@@ -52,6 +56,7 @@ def test_another_encoding_and_a_missing_file(tmp_path):
         ("Not GOOD, really!", ["not", "good", "really", "!"]),
         ("It isn't, I can’t; won't.", ["it", "is", "not", "i", "can", "not", "will", "not"]),
         ("5/10 -- the café's best_ever?", ["5", "10", "the", "café's", "best", "ever", "?"]),
+        ("I did n't; n't", ["i", "did", "not", "not"]),
         (" ... ", []),
     ],
 )
@@ -81,6 +86,9 @@ def test_vocabulary_orders_by_frequency_and_knows_what_it_does_not_know():
         (lambda v: v.encode(["a"], 0), "at least 1"),
         (lambda v: Vocabulary(("a", "b")), "the first two"),
         (lambda v: last_word(np.array([[2, 0], [0, 0]])), "text 1 is nothing but padding"),
+        (lambda v: last_word([2, 0]), r"\[texts, time\]"),
+        (lambda v: v.decode([[3]]), r"0 … 2"),
+        (lambda v: Vocabulary.of(["a"], max_size=-1), "max_size cannot be negative"),
     ],
 )
 def test_bad_input_is_refused(act, message):
@@ -88,6 +96,9 @@ def test_bad_input_is_refused(act, message):
         act(Vocabulary.of(["a"]))
     with pytest.raises(TypeError, match="one string"):
         Vocabulary.of(["a"]).encode("a")
+    with pytest.raises(TypeError, match="one string"):
+        Vocabulary.of("a")
+    np.testing.assert_array_equal(last_word([[2, 0, 2, 0]]), [[False, False, True, False]])
 
 
 def test_real_sentences_are_read(data_folder):

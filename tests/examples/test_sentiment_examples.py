@@ -57,10 +57,15 @@ def test_real_sentences(tmp_path, data_folder):
 
 @pytest.mark.parametrize(
     ("content", "message"),
-    [("fine\t1\nno\n", "line 2: expected text, a tab"), ("fine\t1\n" * 30, "nothing can be learned from one class")],
+    [
+        ("fine\t1\nno\n", "line 2: expected text, a tab"),
+        ("fine\t1\n" * 30, "nothing can be learned from one class"),
+        ("fine\t1\n" * 30 + "bad\t0\n", "with ten sentences of either label each"),
+        ("fine\t1\nbad\t0\n" * 30, "do not hold not, very"),
+    ],
 )
 def test_bad_text_is_refused_before_anything_is_trained(tmp_path, content, message):
     (tmp_path / "a.txt").write_text(content)
     process = run("sentiment_text.py", "--data", tmp_path, "--out", tmp_path / "out")
-    assert process.returncode != 0 and message in process.stderr
+    assert process.returncode != 0 and message in process.stderr and "Traceback" not in process.stderr
     assert not (tmp_path / "out").exists()

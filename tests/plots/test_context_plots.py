@@ -81,6 +81,10 @@ def test_factors_by_distance(effects):
     np.testing.assert_allclose(curves["very"], 2)
     assert any(np.array_equal(line.get_ydata(), [-1, -1, 1]) for line in axes.lines)
     assert "distance" in axes.get_xlabel()
+    with pytest.raises(ValueError, match="truth names"):
+        plot_effect_by_distance(effects, {"nor": [1, 1, 1]})
+    with pytest.raises(ValueError, match="lag must lie in"):
+        plot_barcodes(effects, lag=K)
 
 
 def test_angles_of_removed_modes_stand_out(points, removal):
@@ -95,6 +99,9 @@ def test_effects_with_and_without_modes(removal):
     values = [[patch.get_height() for patch in axes.patches[i * P : (i + 1) * P]] for i in range(3)]
     np.testing.assert_allclose(values, [[1.0] * P, [-1.0] * P, [0.5] * P])
     labels = [text.get_text() for text in axes.get_legend().get_texts()]
+    for probes, lag in ((("a", "b", "c", "d"), K), (("a",), 0)):
+        with pytest.raises(ValueError, match="3 lags and 4 probes"):
+            plot_removal({"not": removal}, probes, lag=lag)
     assert labels == ["alone", "after “not”", "“not”, modes removed"]
 
 

@@ -108,7 +108,10 @@ def test_a_language_of_ones_own():
     [
         (lambda: Word("not good"), "without spaces"),
         (lambda: Word("…"), "gap"),
-        (lambda: Word("x", scope=-1), "scope cannot be negative"),
+        (lambda: Word("x", scope=-1), "cannot be negative"),
+        (lambda: Word("un", factor=-1.0), "no word in its scope"),
+        (lambda: TASK.effects(np.array([[12, 0]])), "lie in 0 … 11, got 0 … 12"),
+        (lambda: TASK.trials(np.array([[-2, 0]])), "lie in 0 … 11"),
         (lambda: Word("x", value=float("nan")), "must be finite"),
         (lambda: ToySentiment(num_words=0), "num_words must be at least 1"),
         (lambda: ToySentiment(words=(Word("a"), Word("a"))), "different words"),
@@ -126,3 +129,8 @@ def test_a_language_of_ones_own():
 def test_bad_input_is_refused(act, message):
     with pytest.raises(ValueError, match=message):
         act()
+
+
+def test_patterns_are_text():
+    with pytest.raises(TypeError, match="a pattern is text"):
+        TASK.probe(["not good"])

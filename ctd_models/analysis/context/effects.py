@@ -41,13 +41,15 @@ class ContextualEffects:
     """Change of the readout by the probe without a modifier."""
     jacobian_changes: Float[np.ndarray, "m n k"]
     """‖J(with) − J(without)‖ / ‖J(without)‖ of the input Jacobians J = ∂F/∂x at rest, in Frobenius norms: how strong a
-    modifier is, whatever is read out."""
+    modifier is, whatever is read out. NaN where J(without) is zero."""
 
     @property
     def factors(self) -> Float[np.ndarray, "m k"]:
         """By which a modifier multiplies the effects of the probes at each lag: the slope through the origin of the effects
-        with it on those without it, over places and probes (1: no effect, −1: negation)."""
-        return 1 + (self.changes * self.plain).sum(axis=(1, 3)) / (self.plain**2).sum(axis=(0, 2))
+        with it on those without it, over places and probes (1: no effect, −1: negation). NaN where no probe has an effect
+        without it."""
+        with np.errstate(invalid="ignore", divide="ignore"):
+            return 1 + (self.changes * self.plain).sum(axis=(1, 3)) / (self.plain**2).sum(axis=(0, 2))
 
     def __repr__(self) -> str:
         count, places, lags, _ = self.states.shape
@@ -70,7 +72,7 @@ def contextual_effects(
     settle_steps: int = 0,
     dtype: Any = np.float64,
 ) -> ContextualEffects:
-    """How each modifier changes the effects of probes, from each of some states, such as those of a line attractor.
+    """How each modifier of a map changes the effects of probes, from each of some states, such as those of a line attractor.
 
     After Maheswaranathan & Sussillo (2020, arXiv:2004.08013), whose modifier barcodes are `barcodes` at one lag.
 
@@ -80,7 +82,7 @@ def contextual_effects(
         modifiers: inputs whose effect on others is asked for: name → [U].
         probes: inputs that follow: name → [U].
         readout: weights [d], or a function state → number.
-        rest: the input while nothing comes; None: zeros.
+        rest: the input while nothing comes, [U] or one for each state [n, U]; None: that of the points, else zeros.
         num_lags: K, lags 0 … K − 1 between modifier and probe.
         settle_steps: steps of rest between a probe and the readout; 0: read out right after it.
         dtype: precision.
@@ -90,17 +92,33 @@ def contextual_effects(
     """
     check_numbers(num_lags=num_lags)
     check_settle_steps(settle_steps)
-    states = states.unravel(states.states) if isinstance(states, FixedPoints) else states
     given, asked = as_inputs(modifiers, "modifiers", dtype), as_inputs(probes, "probes", dtype)
-    rest = np.zeros(given.shape[1], dtype) if rest is None else np.asarray(rest, dtype)
-    for what, values in (("probes", asked), ("rest", rest[None])):
+    states, rest = states_and_rest(states, rest, given.shape[1], dtype)
+    for what, values in (("probes", asked), ("rest", np.atleast_2d(rest))):
         if values.shape[1:] != given.shape[1:]:
             raise ValueError(f"modifiers have {given.shape[1]} input features, {what} have shape {values.shape[1:]}")
-    system, flat, _ = prepare(F, states, rest, kind="map", dtype=dtype, what="states")
+    system, flat, rows = prepare(F, states, rest, kind="map", dtype=dtype, what="states")
     read = as_readout(readout, system, flat[0], dtype)
     with precision(dtype):
-        found = _effects(system, read, flat, given, asked, rest, int(num_lags), int(settle_steps))
+        found = _effects(system, read, flat, given, asked, rows, int(num_lags), int(settle_steps))
     return ContextualEffects(tuple(modifiers), tuple(probes), *map(np.asarray, found))
+
+
+@no_type_check  # it checks its arguments itself
+def states_and_rest(states: Any, rest: Any, num_inputs: int, dtype: Any) -> tuple[Any, Float[np.ndarray, "... U"]]:
+    """(states in the model's own form, the input while nothing comes) of `FixedPoints` or plain states.
+
+    Raises:
+        ValueError: the points are those of a flow.
+    """
+    if isinstance(states, FixedPoints):
+        if states.kind == "flow":
+            raise ValueError(
+                "contextual effects are those of a map, these are points of a flow: pass a step of it as F"
+            )
+        rest = states.inputs if rest is None else rest
+        states = states.unravel(states.states)
+    return states, np.zeros(num_inputs, dtype) if rest is None else np.asarray(rest, dtype)
 
 
 @no_type_check  # it checks its arguments itself
@@ -129,33 +147,33 @@ def _effects(
     states: Float[Array, "n d"],
     modifiers: Float[Array, "m U"],
     probes: Float[Array, "p U"],
-    rest: Float[Array, "U"],
+    rest: Float[Array, "n U"],
     num_lags: int,
     settle_steps: int,
 ) -> tuple[Array, ...]:
-    def waited(state):  # [k, d]
+    def waited(state, rest):  # [k, d]
         def wait(state, _):
             return system.step(state, rest), state
 
         return jax.lax.scan(wait, state, None, length=num_lags)[1]
 
-    def answer(state, inputs):
+    def answer(state, inputs, rest):
         state = system.step(state, inputs)
         return read(jax.lax.fori_loop(0, settle_steps, lambda _, h: system.step(h, rest), state))
 
-    def responses(state):  # effects of the probes, to first order and whole, and the input Jacobian
-        base, slope = jax.value_and_grad(answer, argnums=1)(state, rest)
-        whole = jax.vmap(lambda probe: answer(state, probe) - base)(probes)
+    def responses(state, rest):  # effects of the probes, to first order and whole, and the input Jacobian
+        base, slope = jax.value_and_grad(answer, argnums=1)(state, rest, rest)
+        whole = jax.vmap(lambda probe: answer(state, probe, rest) - base)(probes)
         return (probes - rest) @ slope, whole, jax.jacfwd(system.step, argnums=1)(state, rest)
 
-    everywhere = jax.vmap(jax.vmap(responses))
-    still = jax.vmap(lambda h: waited(system.step(h, rest)))(states)
-    first, plain, jacobians = everywhere(still)
+    everywhere = jax.vmap(jax.vmap(responses, (0, None)))
+    still = jax.vmap(lambda h, x: waited(system.step(h, x), x))(states, rest)
+    first, plain, jacobians = everywhere(still, rest)
     sizes = jnp.linalg.norm(jacobians, axis=(2, 3))
 
     def of_modifier(modifier):
-        moved = jax.vmap(lambda h: waited(system.step(h, modifier)))(states)
-        mine, whole, changed = everywhere(moved)
+        moved = jax.vmap(lambda h, x: waited(system.step(h, modifier), x))(states, rest)
+        mine, whole, changed = everywhere(moved, rest)
         return (
             moved,
             moved - still,

@@ -8,6 +8,8 @@ from jaxtyping import Bool, Float
 from ctd_models.analysis.fixed_points.points import FixedPoints
 from ctd_models.analysis.geometry.outcomes import check_points
 
+DEFECTIVE = 1e10  # condition number of the eigenvectors from which a Jacobian counts as defective
+
 
 @no_type_check  # it checks its arguments itself
 def mode_angles(points: FixedPoints, deflections: Float[Any, "n d"]) -> Float[np.ndarray, "n k"]:
@@ -40,9 +42,16 @@ def mode_components(points: FixedPoints, deflections: Float[Any, "n d"]) -> Floa
     Without counting pairs twice the parts add up to the deflection.
 
     Raises:
-        ValueError, TypeError: as in `mode_angles`.
+        ValueError, TypeError: as in `mode_angles`, or a Jacobian whose eigenvectors nearly coincide, so that its modes
+            cannot be told apart.
     """
     deflections = _checked(points, deflections)
+    conditions = np.linalg.cond(points.right_eigenvectors)
+    if not conditions.max() < DEFECTIVE:
+        raise ValueError(
+            f"the eigenvectors of point {int(conditions.argmax())} nearly coincide (condition {conditions.max():.1e}): "
+            "a deflection has no meaningful parts in its modes; orthogonal removal is still possible"
+        )
     amounts = np.einsum("ndk,nd->nk", points.left_eigenvectors, deflections)
     parts = np.real(np.swapaxes(points.right_eigenvectors * amounts[:, None, :], 1, 2))
     return parts * np.where(points.eigenvalues.imag != 0, 2.0, 1.0)[:, :, None]
@@ -50,15 +59,20 @@ def mode_components(points: FixedPoints, deflections: Float[Any, "n d"]) -> Floa
 
 @no_type_check  # it checks its arguments itself
 def leading_modes_of(points: FixedPoints, deflections: Float[Any, "n d"], num_modes: int) -> Bool[np.ndarray, "n k"]:
-    """The modes that hold most of each deflection: those with the smallest angles (`mode_angles`), pairs as one.
+    """The modes whose left eigenvectors lie closest to each deflection (`mode_angles`), pairs as one.
+
+    That is what drives them, not how much of the deflection they hold: where modes are far from orthogonal, a mode at a
+    small angle may have a small part in it (`mode_components`), or one that other modes cancel.
 
     Raises:
-        ValueError, TypeError: as in `mode_angles`, or more modes than there are.
+        ValueError, TypeError: as in `mode_angles`, or more modes than there are at some point.
     """
     angles = mode_angles(points, deflections)
-    if isinstance(num_modes, bool) or not 1 <= num_modes <= angles.shape[1]:
-        raise ValueError(f"num_modes must lie in 1 … {angles.shape[1]}, got {num_modes}")
     first = points.eigenvalues.imag >= 0  # the member that stands for a pair
+    most = int(first.sum(axis=1).min())
+    if isinstance(num_modes, bool) or int(num_modes) != num_modes or not 1 <= num_modes <= most:
+        raise ValueError(f"num_modes must be a whole number in 1 … {most} (pairs count as one), got {num_modes}")
+    num_modes = int(num_modes)
     order = np.argsort(np.where(first, angles, np.inf), axis=1, kind="stable")[:, :num_modes]
     chosen = np.zeros(angles.shape, bool)
     np.put_along_axis(chosen, order, True, axis=1)
@@ -69,7 +83,7 @@ def leading_modes_of(points: FixedPoints, deflections: Float[Any, "n d"], num_mo
 
 @no_type_check  # it checks its arguments itself
 def without_modes(
-    points: FixedPoints, deflections: Float[Any, "n d"], modes: Bool[Any, "n k"], *, oblique: bool = False
+    points: FixedPoints, deflections: Float[Any, "n d"], modes: Bool[Any, "n k"], *, orthogonal: bool = False
 ) -> Float[np.ndarray, "n d"]:
     """Deflections that do not excite the chosen modes: l_k · δ = 0 for each of them.
 
@@ -77,11 +91,11 @@ def without_modes(
         points: linearised points.
         deflections: [n, d], one for each point.
         modes: which modes are removed, both members of a pair or none.
-        oblique: remove r_k (l_k · δ), which leaves the other modes as they are; otherwise the orthogonal projection on the
-            span of the left eigenvectors, the smallest change that does it.
+        orthogonal: take out the orthogonal projection on the span of the left eigenvectors, the smallest change that does
+            it, which changes other modes too; otherwise r_k (l_k · δ), which leaves the other modes as they are.
 
     Raises:
-        ValueError, TypeError: as in `mode_angles`, or half a pair.
+        ValueError, TypeError: as in `mode_components`, or half a pair.
     """
     deflections, modes = _checked(points, deflections), np.asarray(modes)
     if modes.dtype != bool or modes.shape != points.eigenvalues.shape:
@@ -89,7 +103,7 @@ def without_modes(
     upper = points.eigenvalues.imag > 0
     if (upper[:, :-1] & (modes[:, :-1] != modes[:, 1:])).any():
         raise ValueError("modes hold one member of a conjugate pair without the other")
-    if oblique:
+    if not orthogonal:
         parts = mode_components(points, deflections)
         return deflections - (parts * (modes & (points.eigenvalues.imag >= 0))[:, :, None]).sum(axis=1)
     left = np.where(modes[:, None, :], points.left_eigenvectors, 0)

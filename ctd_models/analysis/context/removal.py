@@ -9,7 +9,7 @@ import jax
 import numpy as np
 from jaxtyping import Array, Bool, Float
 
-from ctd_models.analysis.context.effects import as_inputs
+from ctd_models.analysis.context.effects import as_inputs, states_and_rest
 from ctd_models.analysis.context.modes import leading_modes_of, mode_angles, without_modes
 from ctd_models.analysis.context.readouts import Readout, as_readout, check_settle_steps
 from ctd_models.analysis.fixed_points.points import FixedPoints
@@ -40,24 +40,31 @@ class ModeRemoval:
     def fractions(self) -> Float[np.ndarray, "l"]:
         """Share of the effect of the modifier that the removal takes away at each lag, 1 − ‖removed − plain‖ /
         ‖modified − plain‖ over points and probes: 1 where probes act as if there had been no modifier. An effect that is
-        turned into its opposite counts as much as one that stays."""
-        return 1 - _size(self.removed - self.plain, (0, 2)) / _size(self.modified - self.plain, (0, 2))
+        turned into its opposite counts as much as one that stays; negative where the removal makes it larger. NaN where the
+        modifier has no effect."""
+        return self._shares((0, 2))
 
     @property
     def fraction(self) -> float:
         """The same over all lags."""
-        return float(1 - _size(self.removed - self.plain) / _size(self.modified - self.plain))
+        return float(self._shares(None))
+
+    def _shares(self, axis: Any) -> Any:
+        left, whole = _size(self.removed - self.plain, axis), _size(self.modified - self.plain, axis)
+        rounding = 1e-9 * (_size(self.plain, axis) + _size(self.modified, axis))
+        with np.errstate(invalid="ignore", divide="ignore"):
+            return np.where(whole > rounding, 1 - left / whole, np.nan)
 
     def __repr__(self) -> str:
         n, lags, probes = self.plain.shape
-        shares = ", ".join(f"{value:.2f}" for value in self.fractions)
+        shares = ", ".join("no effect" if np.isnan(value) else f"{value:.2f}" for value in self.fractions)
         return (
             f"ModeRemoval: {self.modes.sum(axis=1).mean():.1f} eigenvalues at {n} points; of the effect on {probes} probes "
             f"is removed at lags 0 … {lags - 1}: {shares}"
         )
 
 
-def _size(values: Float[np.ndarray, "n l p"], axis: Any = None) -> Any:
+def _size(values: Float[np.ndarray, "n l p"], axis: Any) -> Any:
     return np.sqrt((values**2).sum(axis=axis))
 
 
@@ -77,11 +84,12 @@ def remove_modes(
     orthogonal: bool = False,
     dtype: Any = np.float64,
 ) -> ModeRemoval:
-    """A perturbation experiment: a modifier comes, some modes are removed from its deflection, and probes follow.
+    """A perturbation experiment on a map: a modifier comes, some modes are removed from its deflection, and probes follow.
 
     At each point the system takes a step with the modifier; the deflection of its state from where a step of rest leads
     loses its parts in the modes of the point; then follow rest and a probe. Where the modes carry the effect of the
-    modifier, probes act as without it. After Maheswaranathan & Sussillo (2020, arXiv:2004.08013).
+    modifier, probes act as without it. More modes need not remove more: what is left may be larger than the deflection where
+    modes are far from orthogonal. After Maheswaranathan & Sussillo (2020, arXiv:2004.08013).
 
     Args:
         F: `F(state, input)` → next state.
@@ -100,16 +108,15 @@ def remove_modes(
         dtype: precision.
 
     Raises:
-        ValueError, TypeError: arguments that do not fit, before anything is compiled.
+        ValueError, TypeError: arguments that do not fit, points of a flow, a modifier that does nothing at some point, or
+            modes that cannot be told apart.
     """
     check_points(points)
     check_numbers(num_lags=num_lags)
     check_settle_steps(settle_steps)
     modifier = as_inputs({"modifier": modifier}, "a modifier", dtype)[0]
     asked = as_inputs(probes, "probes", dtype)
-    rest = points.inputs if rest is None else rest
-    rest = np.zeros(modifier.shape, dtype) if rest is None else np.asarray(rest, dtype)
-    states = points.unravel(points.states)
+    states, rest = states_and_rest(points, rest, len(modifier), dtype)
     system, flat, rows = prepare(F, states, rest, kind="map", dtype=dtype, what="points")
     for what, shape in (("probes", asked.shape[1:]), ("rest", rows.shape[1:])):
         if shape != modifier.shape:
@@ -119,9 +126,11 @@ def remove_modes(
     with precision(dtype):
         still, moved = (np.asarray(value) for value in _stepped(system, flat, rows, modifier))
     deflections = moved - still
+    if not (sizes := np.linalg.norm(deflections, axis=1)).all():
+        raise ValueError(f"the modifier does nothing at point {int(sizes.argmin())}: is it the input at rest?")
     angles = mode_angles(points, deflections)
     modes = leading_modes_of(points, deflections, num_modes) if modes is None else np.asarray(modes)
-    remaining = without_modes(points, deflections, modes, oblique=not orthogonal)
+    remaining = without_modes(points, deflections, modes, orthogonal=orthogonal)
     with precision(dtype):
         starts = (still, moved, still + remaining)
         answers = [np.asarray(_answers(system, read, np.asarray(s, dtype), rows, asked, *counts)) for s in starts]
