@@ -1,7 +1,7 @@
 """Context-dependent integration of one of two streams of white noise."""
 
 import dataclasses
-from typing import no_type_check
+from typing import Any, no_type_check
 
 import jax
 import jax.numpy as jnp
@@ -93,7 +93,7 @@ class ContextDecision:
         """Standard deviation of the noise in a step."""
         return self.noise_std * (1e-3 / self.dt) ** 0.5
 
-    def ideal_accuracy(self, coherence: Float[Array, "..."]) -> Float[Array, "..."]:
+    def ideal_accuracy(self, coherence: Any) -> Float[Array, "..."]:
         """Share of trials with relevant coherence ± c that a perfect integrator decides correctly, Φ(c √T / σ)."""
         spread = self.noise_per_step / self.num_steps**0.5
         return jax.scipy.stats.norm.cdf(jnp.abs(jnp.asarray(coherence)) / jnp.maximum(spread, 1e-12))
