@@ -27,8 +27,9 @@ class Story(NamedTuple):
     """Of the modifiers at the points of the line."""
     removals: Mapping[str, "ModeRemoval"]
     """Modifier → removal of its modes, at the lags of its scope."""
-    by_one: Mapping[str, float]
-    """Modifier → share of its effect that goes with one mode."""
+    shares: Mapping[Any, float]
+    """(modifier, how) → share of its effect on two words that goes with some modes: "chosen" by its effect on two other
+    words, the best "one" of these, or, as many, those closest to the deflection by "angle"."""
     integrated: Mapping[str, "np.ndarray"]
     """Modifier → what "bad" right after it adds to the readout, "bad" and rest minus rest alone: [3, time] without the
     modifier, with it, and with it but without its modes; the mean over the line."""
@@ -49,7 +50,14 @@ def analyse(F: Any, R: Any, task: "ToySentiment", states: Any, settings: Any, bo
     import jax
     import numpy as np
 
-    from ctd_models.analysis import contextual_effects, drive, find_fixed_points, linearize, remove_modes
+    from ctd_models.analysis import (
+        contextual_effects,
+        drive,
+        find_fixed_points,
+        linearize,
+        remove_modes,
+        strongest_modes,
+    )
 
     rng, flat = np.random.default_rng(settings.seed), jax.tree.map(lambda s: s.reshape(-1, s.shape[-1]), states)
     chosen = rng.choice(len(jax.tree.leaves(flat)[0]), settings.num_candidates, replace=False)
@@ -83,20 +91,25 @@ def analyse(F: Any, R: Any, task: "ToySentiment", states: Any, settings: Any, bo
     probes = {word.text: words[word.text] for word in task.words if word.value}
     effects = contextual_effects(F, line, modifiers, probes, R, rest=task.rest, num_lags=LAGS)
     scopes = {word.text: word.scope for word in task.words if word.scope}
-    removals, by_one, integrated, shifts = {}, {}, {}, {}
+    removals, shares, integrated, shifts = {}, {}, {}, {}
     alone = np.stack([task.rest] * 6)
     bad = np.stack([words["bad"], *alone[1:]])
+    half = {word: probes[word] for word in list(probes)[:2]}  # modes are chosen by their effect on these words
+    others = {word: vector for word, vector in probes.items() if word not in half}  # and removed before the others
     for name, word in modifiers.items():
         options = {"num_lags": scopes[name]}
-        by_one[name] = remove_modes(F, line, word, probes, R, num_modes=1, **options).fraction
-        removals[name] = removal = remove_modes(F, line, word, probes, R, num_modes=settings.num_modes, **options)
+        for what, count in (("one", 1), ("chosen", settings.num_modes)):
+            modes = strongest_modes(F, line, word, half, R, num_modes=count, **options)
+            shares[name, what] = remove_modes(F, line, word, others, R, modes=modes, **options).fraction
+        shares[name, "angle"] = remove_modes(F, line, word, others, R, num_modes=settings.num_modes, **options).fraction
+        removals[name] = removal = remove_modes(F, line, word, probes, R, modes=modes, **options)
         still = drive(F, line.unravel(line.states), task.rest[None])[:, -1]
         starts = [line.unravel(still + change) for change in (0, removal.deflections, removal.remaining)]
         rests = [readout(drive(F, start, alone)) for start in starts]
         added = [readout(drive(F, start, bad)) - rest for start, rest in zip(starts, rests, strict=True)]
         integrated[name] = np.stack(added).mean(axis=1)
         shifts[name] = float(np.abs(rests[2] - rests[1])[:, -1].mean())
-    return Story(points, line, readout, effects, removals, by_one, integrated, shifts)
+    return Story(points, line, readout, effects, removals, shares, integrated, shifts)
 
 
 def numbers(story: Story) -> dict[str, float]:
@@ -122,8 +135,9 @@ def numbers(story: Story) -> dict[str, float]:
             f"angle_{name}_deg": float(np.median(removal.angles.min(axis=1))),
             f"{name}_mode_size": float(np.median(np.abs(mode))),
             f"{name}_mode_frequency": float(np.median(np.abs(np.angle(mode)))) / (2 * np.pi),
-            f"{name}_effect_removed_fraction": removal.fraction,
-            f"{name}_effect_removed_by_one_mode": story.by_one[name],
+            f"{name}_effect_removed_fraction": story.shares[name, "chosen"],
+            f"{name}_effect_removed_by_one_mode": story.shares[name, "one"],
+            f"{name}_effect_removed_by_angle": story.shares[name, "angle"],
             f"{name}_removal_shift": story.shifts[name],
             f"{name}_deflection": float(np.linalg.norm(removal.deflections, axis=1).mean()),
         }

@@ -12,7 +12,7 @@ from ctd_models.analysis.baselines import GPFA, FactorAnalysis, SmoothingBaselin
 from ctd_models.analysis.conditions import condition_candidates, condition_means
 from ctd_models.analysis.context.effects import ContextualEffects, contextual_effects
 from ctd_models.analysis.context.modes import leading_modes_of, mode_angles, mode_components, without_modes
-from ctd_models.analysis.context.removal import ModeRemoval, remove_modes
+from ctd_models.analysis.context.removal import ModeRemoval, remove_modes, strongest_modes
 from ctd_models.analysis.correlation import CrossCorrelation, cross_correlation
 from ctd_models.analysis.cosmoothing import (
     PoissonGLM,
@@ -204,6 +204,7 @@ __all__ = [
     "squared_correlation",
     "state_r2",
     "step_from_torch",
+    "strongest_modes",
     "subspace_angles",
     "targeted_axes",
     "type_names",

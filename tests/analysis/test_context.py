@@ -21,6 +21,7 @@ from ctd_models.analysis import (
     mode_components,
     remove_modes,
     simulate,
+    strongest_modes,
     without_modes,
 )
 
@@ -252,3 +253,17 @@ def test_modes_that_coincide_are_refused():
     with pytest.raises(ValueError, match="nearly coincide"):
         without_modes(defective, np.ones((1, 2)), first)
     assert np.isfinite(without_modes(defective, np.ones((1, 2)), first, orthogonal=True)).all()
+
+
+@pytest.mark.parametrize("name", ["very", "not"])
+def test_the_strongest_mode_is_the_one_that_carries_the_effect(points, name):
+    """Also where the deflection lies closer to others: T is not orthogonal."""
+    carrier = np.isclose(points.eigenvalues, 0.6) if name == "very" else points.eigenvalues.imag != 0
+    found = strongest_modes(step, points, MODIFIERS[name], {"good": EYE[0]}, READOUT, num_lags=3)
+    np.testing.assert_array_equal(found, carrier)
+    gone = remove_modes(step, points, MODIFIERS[name], {"bad": EYE[1]}, READOUT, modes=found, num_lags=3)
+    assert gone.fraction == pytest.approx(1)
+    both = strongest_modes(step, points, MODIFIERS[name], {"good": EYE[0]}, READOUT, num_modes=2, among=1)
+    assert (both.sum(axis=1) > found.sum(axis=1)).all() and (both & found).sum() == found.sum()
+    with pytest.raises(ValueError, match="1 … 3"):
+        strongest_modes(step, points, MODIFIERS[name], PROBES, READOUT, num_modes=4)

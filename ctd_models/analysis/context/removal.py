@@ -137,6 +137,60 @@ def remove_modes(
     return ModeRemoval(modes, angles, deflections, remaining, *answers)
 
 
+@no_type_check  # it checks its arguments itself
+def strongest_modes(
+    F: Callable[..., Any],
+    points: FixedPoints,
+    modifier: Float[Any, "U"],
+    probes: Mapping[str, Float[Any, "U"]],
+    readout: Readout,
+    *,
+    num_modes: int = 1,
+    among: int = 15,
+    **options: Any,
+) -> Bool[np.ndarray, "n k"]:
+    """The modes at each point without which a modifier has the least effect on some probes, conjugate pairs as one.
+
+    They are chosen one after the other, each so that with those before it the least is left of the effect: pass them to
+    `remove_modes(modes=)` with other probes, for a share of the effect that the choice has not seen.
+
+    Args:
+        F, points, modifier, probes, readout: as in `remove_modes`.
+        num_modes: how many.
+        among: choose among so many modes at each point, those whose left eigenvectors lie closest to the deflection.
+        options: those of `remove_modes`.
+
+    Raises:
+        ValueError, TypeError: as `remove_modes`, or more modes than there are.
+    """
+    check_numbers(among=among, num_modes=num_modes)
+
+    def remove(modes):
+        found = remove_modes(F, points, modifier, probes, readout, modes=modes, **options)
+        return found, _size(found.removed - found.plain, (1, 2))
+
+    check_points(points)
+    upper = points.eigenvalues.imag > 0
+    chosen = np.zeros(upper.shape, bool)
+    angles = remove(chosen)[0].angles
+    first = points.eigenvalues.imag >= 0
+    order = np.argsort(np.where(first, angles, np.inf), axis=1, kind="stable")
+    most = int(first.sum(axis=1).min())
+    if num_modes > most:
+        raise ValueError(f"num_modes must lie in 1 … {most} (pairs count as one), got {num_modes}")
+    for _ in range(num_modes):
+        least, best = np.full(len(points), np.inf), chosen
+        for rank in range(min(max(among, num_modes), most)):
+            modes = chosen.copy()
+            np.put_along_axis(modes, order[:, rank : rank + 1], True, axis=1)
+            modes[:, 1:] |= modes[:, :-1] & upper[:, :-1]
+            _, left = remove(modes)
+            better = (left < least) & (modes != chosen).any(axis=1)
+            least, best = np.where(better, left, least), np.where(better[:, None], modes, best)
+        chosen = best
+    return chosen
+
+
 @jax.jit
 def _stepped(
     system: System, states: Float[Array, "n d"], rest: Float[Array, "n U"], modifier: Float[Array, "U"]
