@@ -73,6 +73,11 @@ def spread(results: list[dict[str, float]]) -> dict[str, float]:
     return found
 
 
+def continuous(settings: ZooSettings) -> dict[str, float] | None:
+    """Fields of a continuous cell that steps by half its time constant; None for the other cells."""
+    return {"tau": 1.0, "dt": 0.5, "recurrent_init": 1.5} if settings.cell == "continuous" else None
+
+
 def candidates(settings: ZooSettings, states: Any, count: int) -> Any:
     """Some of the states [B, T, N] that trials visit, flat over trials and time: a pytree of [count, N]."""
     import jax

@@ -33,7 +33,7 @@ def main(settings: Settings) -> dict[str, float]:
     if settings.quick:
         settings = common.shortened(settings, num_steps=1_000, num_candidates=200)
     task = FlipFlop(num_bits=settings.num_bits)
-    model = make_network(settings.cell, settings.hidden_size, settings.num_bits)
+    model = make_network(settings.cell, settings.hidden_size, settings.num_bits, cell_options=zoo.continuous(settings))
     loss, fits = zoo.train(settings, model, task)
     trials = jax.jit(task.sample, static_argnums=1)(jax.random.key(settings.seed + 1), 1_000)
     found = []

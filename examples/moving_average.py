@@ -33,7 +33,8 @@ def main(settings: Settings) -> dict[str, float]:
     if settings.quick:
         settings = common.shortened(settings, num_steps=1_000, num_candidates=200)
     task = MovingAverage()
-    loss, fits = zoo.train(settings, make_network(settings.cell, settings.hidden_size, 1), task)
+    model = make_network(settings.cell, settings.hidden_size, 1, cell_options=zoo.continuous(settings))
+    loss, fits = zoo.train(settings, model, task)
     trials = jax.jit(task.sample, static_argnums=1)(jax.random.key(settings.seed + 1), 1_000)
     found = []
     for number, fit in enumerate(fits):

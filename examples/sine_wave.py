@@ -32,8 +32,7 @@ def main(settings: Settings) -> dict[str, float]:
     if settings.quick:
         settings = common.shortened(settings, num_steps=600, hidden_size=32)
     task = SineWave()
-    options = {"tau": 1.0, "dt": task.dt, "recurrent_init": 1.5} if settings.cell == "continuous" else None
-    model = make_network(settings.cell, settings.hidden_size, 1, cell_options=options)
+    model = make_network(settings.cell, settings.hidden_size, 1, cell_options=zoo.continuous(settings))
     loss, fits = zoo.train(settings, model, task)
     trials, found = task.trials(np.arange(task.num_frequencies)), []
     for number, fit in enumerate(fits):
