@@ -17,7 +17,10 @@ class Settings(ZooSettings):
     num_bits: int = 3
     """Channels N, of which a network has 2^N memories."""
     hidden_size: int = 32
-    num_steps: int = 4_000
+    num_steps: int = 2_500
+    l2: float = 1e-5
+    state_noise: float = 0.1
+    """Standard deviation of the noise on every unit in training, without which memories need not be stable for long."""
     num_candidates: int = 500
     """States to search from."""
 
@@ -32,14 +35,20 @@ def main(settings: Settings) -> dict[str, float]:
 
     if settings.quick:
         settings = common.shortened(settings, num_steps=1_000, num_candidates=200)
-    task = FlipFlop(num_bits=settings.num_bits)
-    model = make_network(settings.cell, settings.hidden_size, settings.num_bits, cell_options=zoo.continuous(settings))
+    task = FlipFlop(num_bits=settings.num_bits, starts_with_pulse=True)
+    model = make_network(
+        settings.cell,
+        settings.hidden_size,
+        settings.num_bits,
+        cell_options=zoo.continuous(settings),
+        state_noise=settings.state_noise,
+    )
     loss, fits = zoo.train(settings, model, task)
     trials = jax.jit(task.sample, static_argnums=1)(jax.random.key(settings.seed + 1), 1_000)
     found = []
     for number, fit in enumerate(fits):
         model, variables = zoo.load(settings, number)
-        trajectory = jax.jit(model.apply)(variables, trials.inputs)
+        trajectory = jax.jit(model.clone(deterministic=True).apply)(variables, trials.inputs)
         error = loss(variables, trials, {}, 0, False)[1]["mse"]
         points, connections, numbers = analyse(settings, model, variables, trajectory.states)
         found.append({"loss": float(error)} | numbers)

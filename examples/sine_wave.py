@@ -16,7 +16,7 @@ class Settings(ZooSettings):
     out: Path = Path("results/sine_wave")
     num_steps: int = 3_000
     batch_size: int = 51
-    num_candidates: int = 10
+    num_candidates: int = 20
     """States to search from at each input."""
 
 
@@ -58,30 +58,34 @@ def analyse(settings, task, model, variables, trajectory):
     from ctd_models import step_function
     from ctd_models.analysis import find_fixed_points, linearize
 
-    F, per_input = step_function(model, variables), settings.num_candidates
-    states = jax.tree.map(lambda s: np.asarray(s), trajectory.states)  # [inputs, time, units]
-    times = np.linspace(task.num_steps // 2, task.num_steps - 1, per_input).astype(int)
-    candidates = jax.tree.map(lambda s: s[:, times].reshape(-1, s.shape[-1]), states)
-    inputs = np.repeat(task.levels, per_input)[:, None]
+    F, late = step_function(model, variables), task.num_steps // 2
+    states = jax.tree.map(np.asarray, trajectory.states)  # [inputs, time, units]
+    # States between the orbit of each input and its centre, around which the fixed point is to be expected
+    times = np.linspace(late, task.num_steps - 1, settings.num_candidates).astype(int)
+    inward = np.linspace(1, 0, settings.num_candidates)[:, None]
+    centres = jax.tree.map(lambda s: s[:, late:].mean(axis=1, keepdims=True), states)
+    candidates = jax.tree.map(lambda s, c: (c + inward * (s[:, times] - c)).reshape(-1, s.shape[-1]), states, centres)
+    inputs = np.repeat(task.levels, settings.num_candidates)[:, None]
     points = linearize(F, find_fixed_points(F, candidates, inputs, bounds=zoo.bounds(settings)))
     produced, chosen = produced_frequencies(F, zoo.readout_of(model, variables), task, states), []
-    flat = np.concatenate(jax.tree.leaves(states), axis=-1)
-    for level, orbit in zip(task.levels, flat[:, task.num_steps // 2 :], strict=True):
+    middles = np.concatenate(jax.tree.leaves(centres), axis=-1)[:, 0]
+    turning = (points.num_unstable == 2) & (points.eigenvalues[:, 0].imag != 0)  # with one unstable oscillatory pair
+    for level, middle in zip(task.levels, middles, strict=True):
         here = np.flatnonzero(np.abs(points.inputs[:, 0] - level) < 1e-6)
-        here = here[np.abs(points.eigenvalues[here].imag).max(axis=1) > 0] if len(here) else here
-        apart = np.linalg.norm(points.states[here] - orbit.mean(axis=0), axis=1)
+        here = here[turning[here]] if turning[here].any() else here
+        apart = np.linalg.norm(points.states[here] - middle, axis=1)
         chosen.append(here[apart.argmin()] if len(here) else -1)
     chosen = np.array(chosen)
     there, points = chosen >= 0, points[chosen[chosen >= 0]]
     size = np.where(points.eigenvalues.imag > 0, np.abs(points.eigenvalues), 0.0)
     pair = np.take_along_axis(points.eigenvalues, size.argmax(axis=1)[:, None], axis=1)[:, 0]
     predicted = np.full(task.num_frequencies, np.nan)
-    predicted[there] = np.angle(pair) / task.dt
-    both = there & np.isfinite(produced)
+    unstable = (points.num_unstable == 2) & (np.abs(pair) > 1)  # elsewhere no oscillation leaves the point
+    predicted[np.flatnonzero(there)[unstable]] = np.angle(pair[unstable]) / task.dt
+    both = np.isfinite(predicted) & np.isfinite(produced)
     numbers = {
         "num_inputs_with_fixed_point": int(there.sum()),
-        "num_unstable_pairs": int((np.abs(pair) > 1).sum()),
-        "num_points_with_two_unstable_modes": int((points.num_unstable == 2).sum()),
+        "num_inputs_with_unstable_pair": int(unstable.sum()),
         "frequency_correlation": float(np.corrcoef(predicted[both], produced[both])[0, 1]),
         "frequency_error": float(np.abs(predicted[both] - produced[both]).mean()),
         "produced_frequency_error": float(np.abs(produced - task.frequencies)[both].mean()),
