@@ -57,7 +57,7 @@ def trajectories(story: Any) -> Any:
                 panel.plot(
                     way[:, 0], way[:, kind], color=color, lw=1.2, marker=".", ms=2.5, label=f"{100 * level:.1f} %"
                 )
-            panel.plot(line[:, 0], line[:, kind], "x", color="C3", ms=4, label="slow points")
+            panel.plot(line[:, 0], line[:, kind], "x", color="black", ms=3.5, label="slow points")
             panel.set(xlabel="choice [state units]", ylabel=f"{story.axes.names[kind]} [state units]")
             panel.set_title(f"context: {name}")
     panels[0, 1].legend(frameon=False, fontsize="x-small", title="relevant evidence", title_fontsize="x-small")
