@@ -99,7 +99,7 @@ def draw(out, history, trials, trajectory, points, connections) -> None:
 
     states = np.concatenate([np.asarray(s) for s in jax.tree.leaves(trajectory.states)], axis=-1)
     common.save_figure(plot_history(history, "mse").figure, out, "loss")
-    common.save_figure(plot_trials(trials.inputs, trials.targets, trajectory.outputs, 1.0), out, "trials")
+    common.save_figure(plot_trials(trials.inputs, trials.targets, trajectory.outputs), out, "trials")
     common.save_figure(plot_fixed_points(points, trajectories=states[:20], color="index").figure, out, "fixed_points")
     common.save_figure(plot_eigenvalues(points, values="point").figure, out, "eigenvalues")
     figure, axes = plt.subplots(1, 2, figsize=(11, 5), layout="constrained")

@@ -113,7 +113,7 @@ def draw(out, history, trials, trajectory, points, values) -> None:
 
     common.save_figure(plot_history(history, "mse").figure, out, "loss")
     targets = [t * m for t, m in zip(trials.targets[:3], trials.mask[:3], strict=True)]
-    common.save_figure(plot_trials(trials.inputs[:3], targets, trajectory.outputs[:3], 1.0), out, "trials")
+    common.save_figure(plot_trials(trials.inputs[:3], targets, trajectory.outputs[:3]), out, "trials")
     figure = plt.figure(figsize=(13, 4.4), layout="constrained")
     for i, (name, shown) in enumerate((("last pulse", values[:, 0]), ("pulse before it", values[:, 1]))):
         axes = figure.add_subplot(1, 3, i + 1, projection="3d")

@@ -11,16 +11,17 @@ def plot_trials(
     inputs: Float[Any, "B T U"],
     targets: Float[Any, "B T O"],
     outputs: Float[Any, "B T O"],
-    dt: float,
+    dt: float | None = None,
     num_trials: int = 3,
     figure: Any = None,
 ) -> Any:
-    """Inputs above, targets (dashed) and outputs (solid) below, one column a trial; `dt` in seconds. Returns the figure."""
+    """Inputs above, targets (dashed) and outputs (solid) below, one column a trial. Time is in steps of
+    `dt` [s], or counted in steps where it is None. Returns the figure."""
     inputs, targets, outputs = (np.asarray(a)[:num_trials] for a in (inputs, targets, outputs))
     num_trials = len(inputs)
     figure = figure or plt.figure(figsize=(3 * num_trials, 4), layout="constrained")
     axes = figure.subplots(2, num_trials, sharex=True, sharey="row", squeeze=False)
-    time = dt * np.arange(1, inputs.shape[1] + 1)
+    time = (1 if dt is None else dt) * np.arange(1, inputs.shape[1] + 1)
     for trial in range(num_trials):
         top, bottom = axes[:, trial]
         top.plot(time, inputs[trial], lw=1.2)
@@ -30,7 +31,7 @@ def plot_trials(
             bottom.plot(
                 time, targets[trial, :, output], color="black", ls="--", lw=1.2, label=None if output else "target"
             )
-        bottom.set_xlabel("time (s)")
+        bottom.set_xlabel("time (steps)" if dt is None else "time (s)")
     axes[0, 0].set_ylabel("input (a.u.)")
     axes[1, 0].set_ylabel("output (a.u.)")
     axes[1, 0].legend(frameon=False, loc="best")

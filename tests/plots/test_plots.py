@@ -75,4 +75,5 @@ def test_trials_and_units():
     np.testing.assert_allclose(figure.axes[0].lines[0].get_xdata(), 0.1 * np.arange(1, 11))
     assert figure.axes[3].get_xlabel() == "time (s)"
     assert len(plot_trials(inputs[:2], targets[:2], targets[:2], dt=0.1, num_trials=3).axes) == 4
+    assert plot_trials(inputs, targets, targets).axes[-1].get_xlabel() == "time (steps)"
     assert plot_units(RNG.normal(size=(10, 7)), dt=0.1).get_ylabel() == "unit (by time of peak)"
