@@ -58,6 +58,7 @@ def test_schedules_and_penalty(variables):
         np.testing.assert_allclose(metrics["elbo"], bound, rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_masked_targets_do_not_count(variables):
     """Whatever stands there, even what the likelihood cannot have."""
     model = MODEL.clone(observation=Gamma())
@@ -101,6 +102,7 @@ def test_every_step_has_other_trials_and_other_noise():
             assert len(np.unique(history[name])) == 16, (loop, name)
 
 
+@pytest.mark.slow
 def test_plateau_schedule():
     """The learning rate falls by its factor when the loss has not improved for `patience` steps."""
     optimizer = optax.chain(optax.adam(0.0), optax.contrib.reduce_on_plateau(factor=0.95, patience=6))
@@ -109,6 +111,7 @@ def test_plateau_schedule():
     assert 0.95**6 <= state.scale <= 0.95
 
 
+@pytest.mark.slow
 def test_training_with_everything(tmp_path):
     """Schedules, augmentation, smoothed validation and its best checkpoint; a silent neuron is warned of and harmless."""
     spikes = SPIKES.copy()
