@@ -46,18 +46,14 @@ class Settings:
 
 def make_trainer(settings: Settings):
     """The network and its trainer."""
-    import flax.linen as nn
     import optax
 
-    from ctd_models import GRU, RecurrentNetwork, Trainer, VanillaRNN
+    from ctd_models import Trainer
+    from ctd_models.models import make_network
     from ctd_models.training import mean_squared_error
 
-    noise, size, steps = {"state_noise": settings.state_noise}, settings.hidden_size, settings.num_steps
-    vanilla = settings.cell == "vanilla"
-    if settings.cell == "lstm":
-        model = RecurrentNetwork(nn.OptimizedLSTMCell(size), 1, **noise)
-    else:
-        model = VanillaRNN(size, 1, **noise) if vanilla else GRU(size, 1, **noise)
+    model = make_network(settings.cell, settings.hidden_size, 1, state_noise=settings.state_noise)
+    vanilla, steps = settings.cell == "vanilla", settings.num_steps
     if settings.schedule == "published":
         optimizer = optax.adam(optax.exponential_decay(0.04, 1, 0.99995), eps=0.1)
     else:
