@@ -36,7 +36,7 @@ def analyse(settings: Any, task: Any, model: Any, variables: Any, trials: Any) -
     import numpy as np
 
     from ctd_models import step_function
-    from ctd_models.analysis import find_fixed_points, linearize, targeted_axes
+    from ctd_models.analysis import targeted_axes
 
     F, readout = step_function(model, variables), zoo.readout_of(model, variables)
     trajectory = jax.jit(model.apply)(variables, trials.inputs)
@@ -51,11 +51,10 @@ def analyse(settings: Any, task: Any, model: Any, variables: Any, trials: Any) -
     for i, name in enumerate(CONTEXTS):
         held, mine = np.eye(4)[2 + i], context == i
         visited = jax.tree.map(lambda s, mine=mine: s[mine], trajectory.states)
-        candidates, tolerance = zoo.candidates(settings, visited, settings.num_candidates), settings.tolerance
+        candidates = zoo.candidates(settings, visited, settings.num_candidates)
         options = {"bounds": zoo.bounds(settings), "unique_distance": 1e-2}
-        while len(slow := find_fixed_points(F, candidates, held, tolerance=tolerance, **options)) < 5:
-            tolerance *= 10
-        slow, values = linearize(F, slow), readout(slow.states)[:, 0]
+        slow = zoo.slow_points(F, candidates, held, settings.tolerance, fewest=5, **options)
+        values = readout(slow.states)[:, 0]
         order = np.argsort(values)
         slow, values = slow[order], values[order]
         mode = np.abs(slow.eigenvalues - 1).argmin(axis=1)[:, None]

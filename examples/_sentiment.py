@@ -45,40 +45,21 @@ def at_last_word(mask: Any, values: Any) -> "np.ndarray":
     return np.asarray(values)[np.arange(len(last)), last, 0]
 
 
-def analyse(F: Any, R: Any, task: "ToySentiment", states: Any, settings: Any, bounds: tuple | None) -> Story:
+def analyse(model: Any, variables: Any, task: "ToySentiment", states: Any, settings: Any) -> Story:
     """Finds the slow points between words, and measures the effects of the modifiers along them."""
-    import jax
+    import _zoo as zoo
     import numpy as np
 
-    from ctd_models.analysis import (
-        contextual_effects,
-        drive,
-        find_fixed_points,
-        linearize,
-        remove_modes,
-        strongest_modes,
-    )
+    from ctd_models import step_function
+    from ctd_models.analysis import contextual_effects, drive, remove_modes, strongest_modes
+    from ctd_models.models import readout_function
 
-    rng, flat = np.random.default_rng(settings.seed), jax.tree.map(lambda s: s.reshape(-1, s.shape[-1]), states)
-    chosen = rng.choice(len(jax.tree.leaves(flat)[0]), settings.num_candidates, replace=False)
-    candidates = jax.tree.map(lambda s: np.asarray(s[chosen]), flat)
-    for tolerance in settings.tolerance * 10.0 ** np.arange(
-        6
-    ):  # a network that is hardly trained may have no slow line
-        points = find_fixed_points(F, candidates, task.rest, tolerance=tolerance, bounds=bounds)
-        if len(points) >= 10:
-            break
-    else:
-        raise SystemExit(
-            f"only {len(points)} slow points, even up to a speed of {tolerance:.0e}: train longer, or search more"
-        )
-    points = linearize(F, points)
-
-    many = jax.jit(jax.vmap(lambda state: R(points.unravel(state))[0]))
+    F, R, read = step_function(model, variables), readout_function(model, variables), zoo.readout_of(model, variables)
+    candidates = zoo.candidates(settings, states, settings.num_candidates)
+    points = zoo.slow_points(F, candidates, task.rest, settings.tolerance, fewest=10, bounds=zoo.bounds(settings))
 
     def readout(states):
-        values = many(np.asarray(states, np.float32).reshape(-1, np.shape(states)[-1]))
-        return np.asarray(values).reshape(np.shape(states)[:-1])
+        return read(states)[..., 0]
 
     values = readout(points.states)
     low, high = np.clip(np.quantile(values, (0.05, 0.95)), -REACH, REACH)

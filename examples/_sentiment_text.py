@@ -68,6 +68,7 @@ def log_odds(model: Any, variables: Any, tokens: "np.ndarray") -> "np.ndarray":
 
 def analyse(settings: Any, vocabulary: Any, tokens: Any, labels: Any, test: Any) -> Story:
     """The line where no word comes, what words do there, and what modifiers change."""
+    import _zoo as zoo
     import jax
     import numpy as np
     import scipy.stats
@@ -75,9 +76,7 @@ def analyse(settings: Any, vocabulary: Any, tokens: Any, labels: Any, test: Any)
     from ctd_models import load_checkpoint, step_function
     from ctd_models.analysis import (
         contextual_effects,
-        find_fixed_points,
         fit_logistic,
-        linearize,
         manifold_dimension,
         word_features,
     )
@@ -92,11 +91,7 @@ def analyse(settings: Any, vocabulary: Any, tokens: Any, labels: Any, test: Any)
         visited, min(settings.num_candidates, len(visited)), replace=False
     )
     nothing = np.zeros(settings.embedding_size)
-    for tolerance in settings.tolerance * 10.0 ** np.arange(4):
-        points = find_fixed_points(F, candidates, nothing, tolerance=tolerance, bounds=(-1, 1))
-        if len(points) >= 10:
-            break
-    points = linearize(F, points)
+    points = zoo.slow_points(F, candidates, nothing, settings.tolerance, fewest=10, bounds=(-1, 1))
     values = np.asarray(jax.vmap(R)(points.states.astype(np.float32)))[:, 0]
     middle = points[np.argsort(np.abs(values - np.median(values)))[:5]]
 

@@ -1,4 +1,4 @@
-"""What the examples of classic networks share: settings, training one network or many, and the spread of results."""
+"""What the examples of trained networks share: settings, training one network or many, and the spread of results."""
 
 import dataclasses
 from collections.abc import Callable
@@ -78,7 +78,7 @@ def continuous(settings: ZooSettings) -> dict[str, float] | None:
     return {"tau": 1.0, "dt": 0.5, "recurrent_init": 1.5} if settings.cell == "continuous" else None
 
 
-def candidates(settings: ZooSettings, states: Any, count: int) -> Any:
+def candidates(settings: Any, states: Any, count: int) -> Any:
     """Some of the states [B, T, N] that trials visit, flat over trials and time: a pytree of [count, N]."""
     import jax
     import numpy as np
@@ -89,9 +89,26 @@ def candidates(settings: ZooSettings, states: Any, count: int) -> Any:
     return jax.tree.map(lambda leaf: leaf[chosen], flat)
 
 
-def bounds(settings: ZooSettings) -> tuple[float, float] | None:
+def bounds(settings: Any) -> tuple[float, float] | None:
     """(low, high) that no entry of a state leaves, of cells that have such."""
     return (-1.0, 1.0) if settings.cell in ("vanilla", "gru") else None
+
+
+def slow_points(
+    F: Callable[..., Any], candidates: Any, inputs: Any, tolerance: float, fewest: int, **options: Any
+) -> Any:
+    """Linearised slow points, at least `fewest`: where fewer are as slow as `tolerance`, faster ones too, up to 1e5 times.
+
+    Raises:
+        SystemExit: even so there are fewer.
+    """
+    from ctd_models.analysis import find_fixed_points, linearize
+
+    for speed in [tolerance * 10.0**k for k in range(6)]:
+        points = find_fixed_points(F, candidates, inputs, tolerance=speed, **options)
+        if len(points) >= fewest:
+            return linearize(F, points)
+    raise SystemExit(f"only {len(points)} slow points up to a speed of {speed:.0e}: train longer, or search more")
 
 
 def readout_of(model: Any, variables: Any) -> Callable[[Any], Any]:

@@ -51,19 +51,6 @@ def main(settings: Settings) -> dict[str, float]:
     return results
 
 
-def last_two(inputs):
-    """Heights of the last pulse and of the one before it after each step [B, T, 2], and whether there were two [B, T]."""
-    import numpy as np
-
-    heights, pulses = np.asarray(inputs[..., 0]), np.asarray(inputs[..., 1]) > 0
-    held = np.zeros((*heights.shape, 2))
-    now = np.zeros((len(heights), 2))
-    for t in range(heights.shape[1]):
-        now = np.where(pulses[:, t, None], np.stack([heights[:, t], now[:, 0]], axis=1), now)
-        held[:, t] = now
-    return held, np.cumsum(pulses, axis=1) >= 2
-
-
 def analyse(settings, task, model, variables, trials, trajectory):
     """(slow points without input, the two numbers held at each, numbers) of one network."""
     import _zoo as zoo
@@ -72,13 +59,14 @@ def analyse(settings, task, model, variables, trials, trajectory):
 
     from ctd_models import step_function
     from ctd_models.analysis import find_fixed_points, linearize, manifold_dimension
+    from ctd_models.tasks import last_two
 
     F, rest = step_function(model, variables), np.zeros(2)
     candidates = zoo.candidates(settings, trajectory.states, settings.num_candidates)
     options = {"tolerance": settings.tolerance, "bounds": zoo.bounds(settings), "unique_distance": 1e-2}
     points = linearize(F, find_fixed_points(F, candidates, rest, **options))
     # What is remembered, read linearly out of the states that trials visit, and so at the slow points
-    held, counts = last_two(trials.inputs)
+    held, counts = np.asarray(last_two(trials.inputs)), np.asarray(trials.mask[..., 0]) > 0
     flat = np.concatenate([np.asarray(s) for s in jax.tree.leaves(trajectory.states)], axis=-1)[counts]
     design = np.column_stack([flat, np.ones(len(flat))])
     weights, *_ = np.linalg.lstsq(design, held[counts], rcond=None)

@@ -74,8 +74,7 @@ def main(settings: Settings) -> dict[str, float]:
     import numpy as np
     from _sentiment_figures import draw
 
-    from ctd_models import load_checkpoint, step_function
-    from ctd_models.models import readout_function
+    from ctd_models import load_checkpoint
     from ctd_models.tasks import ToySentiment
 
     if settings.quick:
@@ -103,9 +102,7 @@ def main(settings: Settings) -> dict[str, float]:
     }
 
     # The line of slow points between words, and what the modifiers do there
-    F, R = step_function(model, variables), readout_function(model, variables)
-    bounds = None if settings.cell == "lstm" else (-1, 1)
-    story = sentiment.analyse(F, R, task, trajectory.states, settings, bounds)
+    story = sentiment.analyse(model, variables, task, trajectory.states, settings)
     results |= sentiment.numbers(story) | compare.toy_baselines(task, reviews, results["eval_mse"], story.effects)
     story.points.save(settings.out / "fixed_points.h5")
     print(story.points, story.effects, story.removals, sep="\n")

@@ -7,7 +7,7 @@ They know JAX and nothing else.
 from ctd_models.tasks.contextual import ContextDecision, ContextualIntegration, context_of
 from ctd_models.tasks.flip_flop import FlipFlop
 from ctd_models.tasks.integration import BinaryDecision, Integration
-from ctd_models.tasks.moving_average import MovingAverage
+from ctd_models.tasks.moving_average import MovingAverage, last_two
 from ctd_models.tasks.signals import ChaoticOutputs, LorenzSignal, MackeyGlass, Signal, SumOfSines, TriangleWave
 from ctd_models.tasks.sine_wave import SineWave
 from ctd_models.tasks.spiking import (
@@ -42,6 +42,7 @@ __all__ = [
     "TriangleWave",
     "Word",
     "context_of",
+    "last_two",
     "network_spikes",
     "rates_from_states",
     "spikes_from_rates",

@@ -1,10 +1,11 @@
 """The average of the last two pulses."""
 
 import dataclasses
+from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import PRNGKeyArray
+from jaxtyping import Array, Float, PRNGKeyArray
 
 from ctd_models.tasks.trials import Trials
 
@@ -36,11 +37,19 @@ class MovingAverage:
         pulses = jax.random.bernoulli(when_key, self.pulse_rate, shape)
         heights = jnp.where(pulses, jax.random.uniform(height_key, shape, minval=-1.0, maxval=1.0), 0.0)
 
-        def step(last_two, xs):
-            pulse, height = xs
-            last_two = jnp.where(pulse, jnp.stack([last_two[1], height]), last_two)
-            return last_two, last_two.mean(axis=0)
-
-        _, targets = jax.lax.scan(step, jnp.zeros((2, batch_size)), (pulses.T, heights.T))
+        inputs = jnp.stack([heights, pulses.astype(heights.dtype)], axis=-1)
         mask = (jnp.cumsum(pulses, axis=1) >= 2)[..., None].astype(heights.dtype)
-        return Trials(jnp.stack([heights, pulses.astype(heights.dtype)], axis=-1), targets.T[..., None], mask)
+        return Trials(inputs, last_two(inputs).mean(axis=-1, keepdims=True), mask)
+
+
+def last_two(inputs: Float[Any, "B T 2"]) -> Float[Array, "B T 2"]:
+    """Heights of the last pulse and of the one before it, as they stand after each step; 0 before there were any."""
+
+    def step(held, xs):  # held [B, 2]
+        height, pulse = xs[:, :1], xs[:, 1:] > 0
+        held = jnp.where(pulse, jnp.concatenate([height, held[:, :1]], axis=1), held)
+        return held, held
+
+    inputs = jnp.asarray(inputs)
+    _, held = jax.lax.scan(step, jnp.zeros_like(inputs[:, 0]), inputs.swapaxes(0, 1))
+    return held.swapaxes(0, 1)

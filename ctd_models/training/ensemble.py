@@ -92,19 +92,21 @@ class Ensemble(Run):
             while (active := (done < self.num_steps) & ~failed).any():
                 states, done, failed = self._advance_all(states, done, failed, active, histories, progress)
                 values = self._check_in_all(states, done, active & ~failed, histories)
+                failed |= np.array([not np.isfinite(values.get(i, 0.0)) for i in range(self.count)])
                 for i in np.flatnonzero(active):
                     ends = done[i] == self.num_steps or failed[i] or interruption.requested
                     due = ends or done[i] % trainer.checkpoint_every == 0 or self._improved(histories[i], int(done[i]))
                     if writers[i] is not None and due and done[i]:
-                        writers[i].save(jax.tree.map(lambda leaf, i=i: leaf[i], states), None, values.get(i))
+                        metric = values.get(i) if not failed[i] else None
+                        writers[i].save(jax.tree.map(lambda leaf, i=i: leaf[i], states), None, metric)
                 if interruption.requested:
                     for writer in writers:
                         writer.wait()
                     interruption.deliver()
         if failed.any():
-            which = ", ".join(f"{i} at step {done[i] + 1}" for i in np.flatnonzero(failed))
+            which = ", ".join(f"{i} after step {done[i]}" for i in np.flatnonzero(failed))
             warnings.warn(
-                f"training stopped where loss or gradient were not finite: network {which}",
+                f"training stopped where loss, gradient or validation were not finite: network {which}",
                 RuntimeWarning,
                 stacklevel=3,
             )
@@ -148,6 +150,9 @@ class Ensemble(Run):
         if self.checks is None or not due.any():
             return {}
         metrics = self._validate_all(states)
-        for i in np.flatnonzero(due):
-            histories[i].append_validation(int(done[i]), {name: values[i] for name, values in metrics.items()})
-        return {int(i): self._smoothed(histories[i])[-1] for i in np.flatnonzero(due)}
+        monitored = {int(i): float(metrics[self.trainer.monitor][i]) for i in np.flatnonzero(due)}
+        for i, value in monitored.items():
+            if np.isfinite(value):
+                histories[i].append_validation(int(done[i]), {name: values[i] for name, values in metrics.items()})
+                monitored[i] = self._smoothed(histories[i])[-1]
+        return monitored

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from ctd_models.tasks import ContextDecision, MovingAverage, SineWave
+from ctd_models.tasks import ContextDecision, MovingAverage, SineWave, last_two
 
 KEY = jax.random.key(0)
 
@@ -30,6 +30,7 @@ def test_moving_average_holds_the_mean_of_the_last_two_pulses():
     heights, pulses = np.asarray(trials.inputs[..., 0]), np.asarray(trials.inputs[..., 1])
     assert set(np.unique(pulses)) == {0.0, 1.0} and (heights[pulses == 0] == 0).all() and np.abs(heights).max() <= 1
     assert pulses.mean() == pytest.approx(0.15, abs=0.01)
+    held = np.asarray(last_two(trials.inputs))
     for trial in range(20):
         seen = []
         for t in range(50):
@@ -37,6 +38,7 @@ def test_moving_average_holds_the_mean_of_the_last_two_pulses():
             assert trials.mask[trial, t, 0] == (len(seen) >= 2)
             if len(seen) >= 2:
                 assert trials.targets[trial, t, 0] == pytest.approx(np.mean(seen[-2:]), abs=1e-6)
+                np.testing.assert_array_equal(held[trial, t], seen[:-3:-1])
 
 
 def test_context_decisions_have_the_sign_of_the_relevant_evidence():

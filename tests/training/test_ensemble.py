@@ -69,10 +69,23 @@ def test_a_network_that_diverges_does_not_stop_the_others():
     values = sorted(float(start(key)["params"]["initial_state"][0]) for key in KEYS)
     threshold = (values[1] + values[2]) / 2
     trainer = Trainer(model, loss, optax.sgd(0.0), batch_size=4)
-    with pytest.warns(RuntimeWarning, match=r"not finite: network \d at step 5"):
+    with pytest.warns(RuntimeWarning, match=r"not finite: network \d after step 4"):
         results = trainer.fit_many(TASK, 10, KEYS)
     assert sorted(len(result.history["loss"]) for result in results) == [4, 10, 10]
     assert sum(result.stopped_early for result in results) == 1
+
+
+def test_a_validation_that_is_not_finite_is_told():
+    model = VanillaRNN(8, 1)
+    squared_error = mean_squared_error(model)
+
+    def loss(variables, batch, rngs, step, training):
+        value, metrics = squared_error(variables, batch, rngs, step, training)
+        return value if training else value + jnp.nan, metrics
+
+    trainer = Trainer(model, loss, optax.sgd(0.0), batch_size=4, validate_every=2)
+    with pytest.warns(RuntimeWarning, match="network 0 after step 2, 1 after step 2, 2 after step 2"):
+        trainer.fit_many(TASK, 6, KEYS, validation=TASK)
 
 
 @pytest.mark.parametrize(

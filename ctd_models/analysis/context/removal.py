@@ -111,30 +111,68 @@ def remove_modes(
         ValueError, TypeError: arguments that do not fit, points of a flow, a modifier that does nothing at some point, or
             modes that cannot be told apart.
     """
-    check_points(points)
-    check_numbers(num_lags=num_lags)
-    check_settle_steps(settle_steps)
-    modifier = as_inputs({"modifier": modifier}, "a modifier", dtype)[0]
-    asked = as_inputs(probes, "probes", dtype)
-    states, rest = states_and_rest(points, rest, len(modifier), dtype)
-    system, flat, rows = prepare(F, states, rest, kind="map", dtype=dtype, what="points")
-    for what, shape in (("probes", asked.shape[1:]), ("rest", rows.shape[1:])):
-        if shape != modifier.shape:
-            raise ValueError(f"the modifier has {modifier.shape} input features, {what} have {shape}")
-    read = as_readout(readout, system, flat[0], dtype)
-    counts = int(num_lags), int(settle_steps)
-    with precision(dtype):
-        still, moved = (np.asarray(value) for value in _stepped(system, flat, rows, modifier))
-    deflections = moved - still
-    if not (sizes := np.linalg.norm(deflections, axis=1)).all():
-        raise ValueError(f"the modifier does nothing at point {int(sizes.argmin())}: is it the input at rest?")
-    angles = mode_angles(points, deflections)
-    modes = leading_modes_of(points, deflections, num_modes) if modes is None else np.asarray(modes)
-    remaining = without_modes(points, deflections, modes, orthogonal=orthogonal)
-    with precision(dtype):
-        starts = (still, moved, still + remaining)
-        answers = [np.asarray(_answers(system, read, np.asarray(s, dtype), rows, asked, *counts)) for s in starts]
-    return ModeRemoval(modes, angles, deflections, remaining, *answers)
+    options = {
+        "rest": rest,
+        "num_lags": num_lags,
+        "settle_steps": settle_steps,
+        "orthogonal": orthogonal,
+        "dtype": dtype,
+    }
+    experiment = _Experiment(F, points, modifier, probes, readout, **options)
+    if modes is None:
+        modes = leading_modes_of(points, experiment.deflections, num_modes)
+    remaining, removed = experiment.without(np.asarray(modes))
+    angles = mode_angles(points, experiment.deflections)
+    plain, modified = experiment.answers(experiment.still), experiment.answers(experiment.moved)
+    return ModeRemoval(np.asarray(modes), angles, experiment.deflections, remaining, plain, modified, removed)
+
+
+class _Experiment:
+    """What the removal of any modes has in common: where rest and the modifier lead, and how probes are answered."""
+
+    def __init__(
+        self,
+        F,
+        points,
+        modifier,
+        probes,
+        readout,
+        *,
+        rest=None,
+        num_lags=1,
+        settle_steps=0,
+        orthogonal=False,
+        dtype=float,
+    ):
+        check_points(points)
+        check_numbers(num_lags=num_lags)
+        check_settle_steps(settle_steps)
+        self.points, self.orthogonal, self.dtype = points, orthogonal, dtype
+        self.counts = int(num_lags), int(settle_steps)
+        modifier = as_inputs({"modifier": modifier}, "a modifier", dtype)[0]
+        self.probes = as_inputs(probes, "probes", dtype)
+        states, rest = states_and_rest(points, rest, len(modifier), dtype)
+        self.system, flat, self.rest = prepare(F, states, rest, kind="map", dtype=dtype, what="points")
+        for what, shape in (("probes", self.probes.shape[1:]), ("rest", self.rest.shape[1:])):
+            if shape != modifier.shape:
+                raise ValueError(f"the modifier has {modifier.shape} input features, {what} have {shape}")
+        self.read = as_readout(readout, self.system, flat[0], dtype)
+        with precision(dtype):
+            self.still, self.moved = map(np.asarray, _stepped(self.system, flat, self.rest, modifier))
+        self.deflections = self.moved - self.still
+        if not (sizes := np.linalg.norm(self.deflections, axis=1)).all():
+            raise ValueError(f"the modifier does nothing at point {int(sizes.argmin())}: is it the input at rest?")
+
+    def answers(self, starts: Float[np.ndarray, "n d"]) -> Float[np.ndarray, "n l p"]:
+        """By how much each probe changes the readout from these states."""
+        with precision(self.dtype):
+            starts = np.asarray(starts, self.dtype)
+            return np.asarray(_answers(self.system, self.read, starts, self.rest, self.probes, *self.counts))
+
+    def without(self, modes: Bool[np.ndarray, "n k"]) -> tuple[np.ndarray, np.ndarray]:
+        """(deflections without these modes, answers from there)."""
+        remaining = without_modes(self.points, self.deflections, modes, orthogonal=self.orthogonal)
+        return remaining, self.answers(self.still + remaining)
 
 
 @no_type_check  # it checks its arguments itself
@@ -165,14 +203,10 @@ def strongest_modes(
     """
     check_numbers(among=among, num_modes=num_modes)
 
-    def remove(modes):
-        found = remove_modes(F, points, modifier, probes, readout, modes=modes, **options)
-        return found, _size(found.removed - found.plain, (1, 2))
-
-    check_points(points)
+    experiment = _Experiment(F, points, modifier, probes, readout, **options)
+    plain, angles = experiment.answers(experiment.still), mode_angles(points, experiment.deflections)
     upper = points.eigenvalues.imag > 0
     chosen = np.zeros(upper.shape, bool)
-    angles = remove(chosen)[0].angles
     first = points.eigenvalues.imag >= 0
     order = np.argsort(np.where(first, angles, np.inf), axis=1, kind="stable")
     most = int(first.sum(axis=1).min())
@@ -184,7 +218,7 @@ def strongest_modes(
             modes = chosen.copy()
             np.put_along_axis(modes, order[:, rank : rank + 1], True, axis=1)
             modes[:, 1:] |= modes[:, :-1] & upper[:, :-1]
-            _, left = remove(modes)
+            left = _size(experiment.without(modes)[1] - plain, (1, 2))
             better = (left < least) & (modes != chosen).any(axis=1)
             least, best = np.where(better, left, least), np.where(better[:, None], modes, best)
         chosen = best
