@@ -5,6 +5,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 
+Cell = Literal["vanilla", "gru", "lstm", "continuous"]
+
 
 @dataclasses.dataclass
 class ZooSettings:
@@ -12,7 +14,7 @@ class ZooSettings:
 
     out: Path = Path("results/zoo")
     """Folder for results, figures and checkpoints; a run that was interrupted continues."""
-    cell: Literal["vanilla", "gru", "lstm", "continuous"] = "gru"
+    cell: Cell = "gru"
     """The recurrent cell."""
     hidden_size: int = 64
     """Units."""

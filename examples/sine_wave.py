@@ -1,20 +1,23 @@
 """A network makes sine waves of 51 frequencies, and one unstable fixed point at each input explains which.
 
-Trains networks whose constant input chooses the frequency, finds the fixed points at each input, and compares the frequency
-of the unstable oscillatory pair there with that of the output.
+Trains networks whose constant input chooses the frequency, and compares the frequency of the output with that of the
+unstable oscillatory pair at the fixed point of each input.
 """
 
 import dataclasses
 from pathlib import Path
 
 import tyro
-from _zoo import ZooSettings
+from _zoo import Cell, ZooSettings
 
 
 @dataclasses.dataclass
 class Settings(ZooSettings):
     out: Path = Path("results/sine_wave")
+    cell: Cell = "continuous"
+    hidden_size: int = 100
     num_steps: int = 3_000
+    learning_rate: float = 2e-3
     batch_size: int = 51
     num_candidates: int = 20
     """States to search from at each input."""
@@ -30,7 +33,7 @@ def main(settings: Settings) -> dict[str, float]:
     from ctd_models.tasks import SineWave
 
     if settings.quick:
-        settings = common.shortened(settings, num_steps=600, hidden_size=32)
+        settings = common.shortened(settings, num_steps=1_000, hidden_size=64)
     task = SineWave()
     model = make_network(settings.cell, settings.hidden_size, 1, cell_options=zoo.continuous(settings))
     loss, fits = zoo.train(settings, model, task)
@@ -82,7 +85,7 @@ def analyse(settings, task, model, variables, trajectory):
     predicted = np.full(task.num_frequencies, np.nan)
     unstable = (points.num_unstable == 2) & (np.abs(pair) > 1)  # elsewhere no oscillation leaves the point
     predicted[np.flatnonzero(there)[unstable]] = np.angle(pair[unstable]) / task.dt
-    both = np.isfinite(predicted) & np.isfinite(produced)
+    both = np.isfinite(predicted + produced)
     numbers = {
         "num_inputs_with_fixed_point": int(there.sum()),
         "num_inputs_with_unstable_pair": int(unstable.sum()),
@@ -100,8 +103,8 @@ def produced_frequencies(F, readout, task, states, num_steps: int = 1_000):
 
     from ctd_models.analysis import simulate
 
-    last = jax.tree.map(lambda s: s[:, -1], states)
-    outputs = readout(simulate(F, last, task.levels[:, None], num_steps=num_steps))[..., 0]
+    starts = jax.tree.map(lambda s: s[:, -1], states)
+    outputs = readout(simulate(F, starts, task.levels[:, None], num_steps=num_steps))[..., 0]
     outputs = outputs - outputs.mean(axis=1, keepdims=True)
     found = np.full(len(outputs), np.nan)
     for i, output in enumerate(outputs):
@@ -122,22 +125,19 @@ def draw(out, task, history, trials, trajectory, points, predicted, produced) ->
 
     common.save_figure(plot_history(history, "mse").figure, out, "loss")
     figure, panels = plt.subplots(3, 1, figsize=(7, 5), layout="constrained", sharex=True)
-    times = task.dt * np.arange(1, task.num_steps + 1)
-    for panel, i in zip(panels, (0, task.num_frequencies // 2, task.num_frequencies - 1), strict=True):
-        panel.plot(times, trials.targets[i, :, 0], color="0.7", lw=3, label="target")
-        panel.plot(times, trajectory.outputs[i, :, 0], color="C0", lw=1, label="output")
+    for panel, i in zip(panels, (0, len(trials.inputs) // 2, -1), strict=True):
+        panel.plot(task.times, trials.targets[i, :, 0], color="0.7", lw=3, label="target")
+        panel.plot(task.times, trajectory.outputs[i, :, 0], color="C0", lw=1, label="output")
         panel.set(ylabel=f"input {task.levels[i]:.2f}")
     panels[0].legend(frameon=False, ncol=2, fontsize="small", loc="upper right")
-    panels[-1].set_xlabel("time [units of τ]")
+    panels[2].set_xlabel("time [units of τ]")
     common.save_figure(figure, out, "trials")
     figure, panels = plt.subplots(1, 3, figsize=(13, 4.2), layout="constrained")
-    states = np.concatenate([np.asarray(s) for s in jax.tree.leaves(trajectory.states)], axis=-1)[
-        ::10, task.num_steps // 3 :
-    ]
-    plot_fixed_points(
-        points, points.inputs[:, 0], trajectories=states, dims=2, modes=None, label="input", axes=panels[0]
-    )
-    plot_eigenvalues(points, values=points.inputs[:, 0], value_label="input", axes=panels[1])
+    states = np.concatenate([np.asarray(s) for s in jax.tree.leaves(trajectory.states)], axis=-1)
+    states = states[::10, task.num_steps // 3 :]
+    levels = points.inputs[:, 0]
+    plot_fixed_points(points, levels, trajectories=states, dims=2, modes=None, label="input", axes=panels[0])
+    plot_eigenvalues(points, values=levels, value_label="input", axes=panels[1])
     panels[2].plot(task.frequencies, task.frequencies, color="0.7", label="target")
     panels[2].plot(task.frequencies, produced, "o", ms=4, label="output")
     panels[2].plot(task.frequencies, predicted, "x", ms=5, color="C3", label="unstable pair")

@@ -2,8 +2,8 @@
 
 Rooms: `fixed_points` (the search, the set of points, linear dynamics), `orbits` (trajectories, cycles, attractors, Lyapunov
 exponents), `geometry` (lines and manifolds of points, connections, basins, continuation), `context` (how inputs change the
-effects of later ones), `latents` (principal components, comparison of subspaces); besides these networks from elsewhere,
-decoding, linear readers of words, and figures of merit.
+effects of later ones), `latents` (principal components, comparison of subspaces), `constructed` (systems whose dynamics are
+known); besides these mechanisms of memory, networks from elsewhere, decoding, linear readers of words, and figures of merit.
 """
 
 from ctd_models.analysis.bag_of_words import LogisticRegression, fit_logistic, word_features
@@ -68,6 +68,7 @@ from ctd_models.analysis.latents.subspaces import (
 )
 from ctd_models.analysis.latents.targeted import TargetedAxes, targeted_axes
 from ctd_models.analysis.linear_decoders import FittedDecoder, LinearDecoder
+from ctd_models.analysis.memory import MemoryMechanism, memory_mechanism
 from ctd_models.analysis.metrics import (
     angle_between,
     bits_per_spike,
@@ -125,6 +126,7 @@ __all__ = [
     "LogisticRegression",
     "LyapunovSpectrum",
     "Manifold",
+    "MemoryMechanism",
     "ModeRemoval",
     "PSTHMatch",
     "ParameterPlane",
@@ -181,6 +183,7 @@ __all__ = [
     "linearize",
     "lyapunov_spectrum",
     "manifold_dimension",
+    "memory_mechanism",
     "mode_angles",
     "mode_components",
     "order_line",

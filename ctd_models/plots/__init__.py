@@ -14,6 +14,7 @@ from ctd_models.plots.factors import plot_factors, plot_generator_points
 from ctd_models.plots.fixed_points import plot_fixed_points
 from ctd_models.plots.lfads import plot_elbo, plot_inferred_inputs, plot_inferred_rates
 from ctd_models.plots.line_attractor import plot_along_line, plot_line_attractor, plot_line_story
+from ctd_models.plots.memory import plot_memory
 from ctd_models.plots.phase_plane import plot_phase_plane, plot_vector_field
 from ctd_models.plots.psths import plot_cosmoothing, plot_psths
 from ctd_models.plots.sessions import plot_aligned_factors, plot_session_scores, plot_transfer
@@ -40,6 +41,7 @@ __all__ = [
     "plot_inferred_rates",
     "plot_line_attractor",
     "plot_line_story",
+    "plot_memory",
     "plot_mode_angles",
     "plot_parameter_plane",
     "plot_phase_plane",

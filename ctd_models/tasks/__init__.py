@@ -20,6 +20,7 @@ from ctd_models.tasks.spiking import (
 )
 from ctd_models.tasks.toy_sentiment import ToySentiment, Word
 from ctd_models.tasks.trials import Trials
+from ctd_models.tasks.working_memory import ParametricWorkingMemory
 
 __all__ = [
     "BinaryDecision",
@@ -33,6 +34,7 @@ __all__ = [
     "LorenzSpikes",
     "MackeyGlass",
     "MovingAverage",
+    "ParametricWorkingMemory",
     "Signal",
     "SimulatedSpikes",
     "SineWave",

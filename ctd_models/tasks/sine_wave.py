@@ -49,11 +49,15 @@ class SineWave:
         """The input that chooses each frequency."""
         return np.arange(1, self.num_frequencies + 1) / self.num_frequencies + self.offset
 
+    @property
+    def times(self) -> Float[np.ndarray, "T"]:
+        """Time of each step [units of time]."""
+        return self.dt * np.arange(1, self.num_steps + 1)
+
     def trials(self, numbers: Int[Array, "B"]) -> Trials:
         """Trials with the frequencies of these numbers: inputs [B, T, 1], targets [B, T, 1]; every step counts."""
         levels, frequencies = (jnp.asarray(values, float)[numbers] for values in (self.levels, self.frequencies))
-        times = self.dt * jnp.arange(1, self.num_steps + 1)
-        targets = jnp.sin(frequencies[:, None] * times)[..., None]
+        targets = jnp.sin(frequencies[:, None] * jnp.asarray(self.times, float))[..., None]
         return Trials(jnp.broadcast_to(levels[:, None, None], targets.shape), targets, jnp.ones_like(targets))
 
     def sample(self, key: PRNGKeyArray, batch_size: int) -> Trials:

@@ -6,7 +6,17 @@ import pytest
 from scipy.optimize import linear_sum_assignment
 
 from ctd_models.analysis import classify_manifold, find_fixed_points, find_limit_cycles, linearize, simulate
-from ctd_models.analysis.constructed import heteroclinic, hopf, line_attractor, pitchfork, ring_attractor
+from ctd_models.analysis.constructed import (
+    delay_trajectories,
+    discrete_attractors,
+    heteroclinic,
+    hopf,
+    line_attractor,
+    mistuned,
+    pitchfork,
+    ring_attractor,
+    rotating_memory,
+)
 
 SYSTEMS = {
     "line": line_attractor(6),
@@ -17,7 +27,10 @@ SYSTEMS = {
     "pitchfork": pitchfork(6),
     "before the pitchfork": pitchfork(6, mu=-0.5),
     "heteroclinic": heteroclinic(6),
+    "bank": discrete_attractors(6, num_groups=4),
+    "rotation": rotating_memory(7),
 }
+NAMES = ("line", "ring", "hopf", "pitchfork", "heteroclinic")
 
 
 @pytest.mark.parametrize("name", SYSTEMS)
@@ -32,9 +45,50 @@ def test_points_stand_still_with_the_eigenvalues_that_are_said(name):
         distance = np.abs(found[:, None] - known[None])
         rows, columns = linear_sum_assignment(distance)
         assert distance[rows, columns].max() < 1e-6
-    assert name.split()[-1] in ("line", "ring", "hopf", "pitchfork", "heteroclinic") and system.name in repr(system)
+    assert (name.split()[-1] in NAMES or system.write) and system.name in repr(system)
     z = np.random.default_rng(0).normal(size=(3, system.eigenvalues.shape[1]))
     np.testing.assert_allclose(system.variables(system.embed(z)), z, atol=1e-12)
+
+
+def test_a_bank_keeps_graded_values_as_a_staircase():
+    system = SYSTEMS["bank"]
+    values = np.linspace(-1, 1, 101)
+    states, held = delay_trajectories(system, values, 300)
+    stairs = np.rint(system.variables(states[:, -1])).sum(axis=1)  # groups that are on
+    assert (np.diff(stairs) >= 0).all() and set(stairs) == {0, 1, 2, 3, 4}
+    np.testing.assert_array_equal(held[:, 0], values)
+    # A group is on where the pulse passed its threshold, beyond the saddle-node of z = σ(8 (z − ½) + x − θ)
+    turn = 0.5 - 0.125**0.5
+    pulses = system.write(values)[0][:, 0, 0]
+    excess = pulses[:, None] - (np.linspace(-0.6, 0.6, 4) + np.log(turn / (1 - turn)) - 8 * (turn - 0.5))
+    clear = np.abs(excess).min(axis=1) > 0.08  # near the saddle-node the pulse is too short to pass the bottleneck
+    np.testing.assert_array_equal(stairs[clear], (excess > 0).sum(axis=1)[clear])
+    assert clear.mean() > 0.5
+    at_rest = linearize(system, system.fixed_points, np.zeros(1), kind="flow")
+    assert at_rest.is_stable.sum() == 5 and (at_rest.num_unstable == 1).sum() == 4
+
+
+def test_a_rotating_memory_returns_after_its_period():
+    system = rotating_memory(4, periods=(10.0,))
+    states, _ = delay_trajectories(system, [0.3, -0.7], 20)
+    np.testing.assert_allclose(states[:, 10], states[:, 0], atol=1e-12)
+    np.testing.assert_allclose(system.variables(states[:, 5]), -system.variables(states[:, 0]), atol=1e-12)
+    assert np.linalg.norm(states[1, 3]) == pytest.approx(0.7)
+
+
+def test_mistuning_is_noise_in_the_connections():
+    system = SYSTEMS["ring"]
+    state = system.embed([0.3, -0.2]).astype(np.float32)
+    values = [
+        np.asarray(mistuned(system, noise, seed)(state)) for noise, seed in ((0.0, 1), (0.1, 1), (0.2, 1), (0.1, 2))
+    ]
+    np.testing.assert_allclose(values[0], np.asarray(system(state)), atol=1e-6)
+    np.testing.assert_allclose(values[2] - values[0], 2 * (values[1] - values[0]), atol=1e-6)
+    assert not np.allclose(values[1], values[3])
+    line = line_attractor(400)
+    unit = np.eye(400, dtype=np.float32)[7]
+    column = np.asarray(mistuned(line, 0.3, 0)(unit)) - np.asarray(line(unit))  # of E
+    assert column.std() == pytest.approx(0.3 / 20, rel=0.1) and abs(column.mean()) < 0.003
 
 
 @pytest.mark.parametrize("name", ["pitchfork", "before the pitchfork", "heteroclinic"])
@@ -85,7 +139,14 @@ def test_populations_take_turns():
     [
         (lambda: ring_attractor(1), "num_units must be at least 2"),
         (lambda: ring_attractor(rate=0.0), "rate must be positive"),
-        (lambda: line_attractor(leak=1.0), "leak and decay"),
+        (lambda: line_attractor(leak=1.0), "leak must lie in"),
+        (lambda: line_attractor(decay=1.0), "decay must lie in"),
+        (lambda: discrete_attractors(gain=4.0), "gain > 4"),
+        (lambda: discrete_attractors(spread=1.1), "hysteresis"),
+        (lambda: rotating_memory(periods=(2.0,)), "longer than 2"),
+        (lambda: mistuned(hopf(), -1.0, 0), "noise cannot"),
+        (lambda: delay_trajectories(hopf(), np.zeros(3), 5), "nothing can be written"),
+        (lambda: delay_trajectories(line_attractor(), np.full(3, 2.0), 5), "values .n. in"),
         (lambda: pitchfork(mu=0.0), "not 0"),
         (lambda: hopf(omega=0.0), "omega"),
         (lambda: heteroclinic(alpha=1.2), "alpha < 1 < beta"),

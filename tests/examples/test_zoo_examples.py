@@ -71,3 +71,13 @@ def test_context_integration(tmp_path, task):
     if task == "decision":
         assert results["accuracy_high_coherence"] > 0.95 and results["largest_gap_to_ideal"] < 0.1
         assert (tmp_path / "psychometric.png").exists()
+
+
+@pytest.mark.slow
+def test_persistent_activity(tmp_path):
+    results, printed = run("persistent_activity", tmp_path)
+    assert results["mechanism_accuracy"] == 1
+    assert results["comparison_accuracy"] > 0.95
+    assert sum(value for name, value in results.items() if name.startswith("is_")) == 1
+    assert "MemoryMechanism: " in printed
+    assert all((tmp_path / f"{name}.png").exists() for name in ("mechanisms", "tuning", "trials", "loss"))

@@ -1,4 +1,4 @@
-"""Sine waves, moving averages and context-dependent decisions against their definitions."""
+"""Sine waves, moving averages, context-dependent decisions and comparisons against their definitions."""
 
 import jax
 import jax.numpy as jnp
@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from ctd_models.tasks import ContextDecision, MovingAverage, SineWave, last_two
+from ctd_models.tasks import ContextDecision, MovingAverage, ParametricWorkingMemory, SineWave, last_two
 
 KEY = jax.random.key(0)
 
@@ -53,6 +53,31 @@ def test_context_decisions_have_the_sign_of_the_relevant_evidence():
     assert evidence.std(axis=1).mean() == pytest.approx(task.noise_per_step, rel=0.02)
 
 
+def test_two_stimuli_are_compared_across_a_delay():
+    task = ParametricWorkingMemory(num_stimulus=3, shortest_delay=4, longest_delay=9, num_response=2, noise_std=0.0)
+    trials = jax.jit(task.sample, static_argnums=1)(KEY, 400)
+    strength, present = np.moveaxis(np.asarray(trials.inputs), 2, 0)
+    assert strength.shape == (400, task.num_steps) == (400, 17)
+    assert (present[:, :3] == 1).all() and (present.sum(axis=1) == 6).all() and (strength[present == 0] == 0).all()
+    again = 4 + present[:, 4:].argmax(axis=1)  # the step in which the second stimulus begins
+    assert set(again - 3) == {4, 5, 6, 7, 8, 9}
+    first, second = strength[:, 0], strength[np.arange(400), again]
+    np.testing.assert_array_equal(trials.targets[:, 0, 0], np.where(first > second, 1, -1))
+    apart = np.abs(first - second)
+    assert 0.05 <= apart.min() < 0.1 and 0.6 < apart.max() <= 0.7001 and np.abs(strength).max() <= 1
+    assert np.mean(first > second) == pytest.approx(0.5, abs=0.1)
+    counted = np.asarray(trials.mask[..., 0])
+    np.testing.assert_array_equal(counted.argmax(axis=1), again + 3)
+    assert (counted.sum(axis=1) == 2).all()
+    same = task.trials(first[:5], second[:5], again[:5] - 3)
+    np.testing.assert_allclose(same.inputs, trials.inputs[:5])
+    noisy = ParametricWorkingMemory(noise_std=0.2)
+    given = noisy.trials(np.zeros(900), np.ones(900), np.full(900, 50), KEY).inputs
+    assert np.std(given[:, :5, 0]) == pytest.approx(0.2, rel=0.05) and (given[:, 5:55] == 0).all()
+    held = noisy.delay_states({"a": given})["a"]  # from the last step of the stimulus to the end of the delay
+    assert held.shape == (900, 51, 2) and (held[:, 0, 1] == 1).all() and (held[:, 1:] == 0).all()
+
+
 @pytest.mark.parametrize("dt", [0.001, 0.01])
 def test_the_ideal_integrator_does_not_depend_on_the_step(dt):
     task, count = ContextDecision(dt=dt), 3_000
@@ -77,6 +102,10 @@ def test_the_ideal_integrator_does_not_depend_on_the_step(dt):
         (lambda: ContextDecision(dt=1.0), "0 < dt ≤ duration"),
         (lambda: ContextDecision(noise_std=-1.0), "noise_std cannot be negative"),
         (lambda: ContextDecision(num_response=100), "num_response must lie in 1 … 75"),
+        (lambda: ParametricWorkingMemory(num_response=0), "num_response must be at least 1"),
+        (lambda: ParametricWorkingMemory(longest_delay=5), "delays in rising order, got 10 and 5"),
+        (lambda: ParametricWorkingMemory(differences=(0.0, 1.0)), "two positive numbers"),
+        (lambda: ParametricWorkingMemory(noise_std=-1.0), "noise_std cannot be negative"),
     ],
 )
 def test_bad_parameters_are_refused(act, message):

@@ -21,11 +21,11 @@ def in_batches(
     up, so that other numbers of states compile nothing.
 
     `entries` is what one state needs in memory, in numbers; `batch` the size, where that has room (None: a power of two
-    that suits the number of states).
+    that suits the number of states, at least eight).
     """
     count = len(states)
     room = 1 << max(0, (POOL_ENTRIES // max(1, entries)).bit_length() - 1)
-    batch = min(batch or 1 << max(count - 1, 0).bit_length(), room)
+    batch = min(batch or 1 << max(count - 1, 7).bit_length(), room)
     parts = []
     for start in range(0, max(count, 1), batch):
         chosen = np.minimum(np.arange(start, start + batch), count - 1)

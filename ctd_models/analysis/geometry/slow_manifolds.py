@@ -188,8 +188,8 @@ def _join(points: FixedPoints, more: FixedPoints) -> FixedPoints:
 
 
 def _correct(system: System, states: np.ndarray, rows: np.ndarray, tangents: np.ndarray, speed: float, dtype: Any):
-    """(states, speeds) after moving across the tangents towards q ≤ speed, in batches of powers of two."""
-    padded = padded_rows(len(states))
+    """(states, speeds) after moving across the tangents towards q ≤ speed, in batches of few sizes."""
+    padded = padded_rows(len(states), max(32, 1 << (len(states) - 1).bit_length()))
     with precision(dtype):
         given = states[padded].astype(dtype), rows[padded].astype(dtype), tangents[padded].astype(dtype)
         moved, speeds = _corrected(system, *given, np.asarray(speed, dtype), CORRECTIONS)
