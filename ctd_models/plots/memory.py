@@ -1,6 +1,6 @@
 """How a value is held over a delay."""
 
-from typing import Any
+from typing import Any, no_type_check
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -9,6 +9,7 @@ from jaxtyping import Float
 from ctd_models.analysis import PCA, MemoryMechanism
 
 
+@no_type_check  # it checks its arguments itself
 def plot_memory(
     mechanism: MemoryMechanism,
     states: Float[Any, "n time d"],
@@ -32,9 +33,12 @@ def plot_memory(
         first: whether this is the first of several columns, which has the labels of the vertical axes.
         num_trajectories: most ways to draw.
     """
-    states, values = np.asarray(states), np.asarray(values).reshape(len(states), -1)
-    if states.ndim != 3:
-        raise ValueError(f"expected states [n, time, d], got shape {states.shape}")
+    states, values = np.asarray(states), np.asarray(values)
+    values = values[:, None] if values.ndim == 1 else values
+    if states.ndim != 3 or values.ndim != 2 or len(values) != len(states):
+        raise ValueError(
+            f"expected states [n, time, d] and values [n, k] of the same trials, got shapes {states.shape} and {values.shape}"
+        )
     if axes is None:
         axes = plt.figure(figsize=(3.4, 8.2), layout="constrained").subplots(3)
     circular = values.shape[1] == 2

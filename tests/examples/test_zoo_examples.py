@@ -6,10 +6,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ctd_models import load_checkpoint
+from ctd_models import VanillaRNN, load_checkpoint
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 
@@ -81,3 +83,23 @@ def test_persistent_activity(tmp_path):
     assert sum(value for name, value in results.items() if name.startswith("is_")) == 1
     assert "MemoryMechanism: " in printed
     assert all((tmp_path / f"{name}.png").exists() for name in ("mechanisms", "tuning", "trials", "loss"))
+
+
+@pytest.mark.slow
+def test_a_flip_flop_whose_memories_alternate_says_so(monkeypatch, capsys):
+    """Each bit is tanh(−2 h): its memories are the two-cycle ± h*, h* = tanh(2 h*), and its only fixed point is 0."""
+    monkeypatch.syspath_prepend(str(EXAMPLES))
+    import flip_flop
+
+    model = VanillaRNN(3, 3)
+    cell = {"recurrent_kernel": -2 * np.eye(3), "input_kernel": np.eye(3), "bias": np.zeros(3)}
+    readout = {"kernel": np.eye(3), "bias": np.zeros(3)}
+    params = {"cell": cell, "readout": readout, "initial_state": np.zeros(3)}
+    variables = jax.tree.map(jnp.float32, {"params": params})
+    settings = flip_flop.Settings(cell="vanilla", num_candidates=200)
+    states = np.random.default_rng(0).uniform(-1, 1, (20, 30, 3)).astype(np.float32)
+    points, _, numbers = flip_flop.analyse(settings, model, variables, states)
+    assert numbers["num_two_cycles"] == 4 and numbers["num_stable_memories"] == 0 and len(points) == 1
+    assert (
+        "4 attractors are cycles of two states, not fixed points: these memories alternate" in capsys.readouterr().out
+    )
