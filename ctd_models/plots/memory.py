@@ -37,7 +37,7 @@ def plot_memory(
     values = values[:, None] if values.ndim == 1 else values
     if states.ndim != 3 or values.ndim != 2 or len(values) != len(states):
         raise ValueError(
-            f"expected states [n, time, d] and values [n, k] of the same trials, got shapes {states.shape} and {values.shape}"
+            f"expected states [n, time, d] and values [n, k] of one n, got shapes {states.shape} and {values.shape}"
         )
     if axes is None:
         axes = plt.figure(figsize=(3.4, 8.2), layout="constrained").subplots(3)
