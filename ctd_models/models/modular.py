@@ -7,6 +7,7 @@ from typing import Any, no_type_check
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import traverse_util
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
@@ -38,8 +39,9 @@ class ModularRNNCell(_Cell):
 
     All weights are blocks of one parameter `recurrent_kernel` [N, N], rows to columns, with the modules in the order of
     `modules`. Which of them are there says the array `mask` [N, N] of the collection "links", which no optimizer changes;
-    the others are 0, without a gradient. Michaels, Schaffelhofer, Agudelo-Toro & Scherberger (2020,
-    doi:10.1073/pnas.2005087117).
+    the others are 0, without a gradient. (Flax's own `nn.RNN` needs `variable_broadcast=("params", "links")`.)
+
+    Michaels, Schaffelhofer, Agudelo-Toro & Scherberger (2020, doi:10.1073/pnas.2005087117).
     """
 
     modules: tuple[str, ...]
@@ -76,10 +78,7 @@ class ModularRNNCell(_Cell):
 
     def __post_init__(self):
         for name in ("modules", "sizes", "inputs_to", "output_from"):
-            value = getattr(self, name)
-            if isinstance(value, str):
-                raise ValueError(f"{name} must be a tuple, such as ({value!r},), got {value!r}")
-            object.__setattr__(self, name, tuple(value))
+            object.__setattr__(self, name, tuple(getattr(self, name)))
         object.__setattr__(self, "links", tuple(tuple(link) for link in self.links))
         _check_modules(self)
         super().__post_init__()
@@ -179,13 +178,15 @@ class ModularRNNCell(_Cell):
         return dict(zip(self.modules, self.sizes, strict=True))
 
     def _draw_mask(self, key: PRNGKeyArray) -> Bool[Array, "N N"]:
-        mask, keys = jnp.zeros((self.features, self.features), bool), jax.random.split(key, max(1, len(self.links)))
-        for name in self.modules:
-            mask = mask.at[self._block(name, name)].set(True)
-        for (source, target), link_key in zip(self.links, keys, strict=False):
-            order = jnp.argsort(jax.random.uniform(link_key, (self._size[source], self._size[target])), axis=0)
-            mask = mask.at[self._block(source, target)].set(order < self._listened(source))
-        return mask
+        module = np.repeat(np.arange(len(self.sizes)), self.sizes)  # of each unit
+        links = [tuple(map(self.modules.index, link)) for link in self.links]
+        linked, inside = np.zeros((len(self.sizes),) * 2, bool), module[:, None] == module
+        linked[tuple(np.array(links, int).reshape(-1, 2).T)] = True
+        starts, listened = np.cumsum(self.sizes) - self.sizes, np.array([self._listened(name) for name in self.modules])
+        # one sort of each column puts the units of each source into a random order of their own
+        order = jnp.argsort(module[:, None] + jax.random.uniform(key, inside.shape), axis=0)
+        chosen = order - starts[module][:, None] < listened[module][:, None]
+        return inside | (linked[module][:, module] & chosen)
 
     def _draw_kernel(self, key: PRNGKeyArray, mask: Bool[Array, "N N"]) -> Float[Array, "N N"]:
         kernel, blocks = jnp.zeros(mask.shape), (*((name, name) for name in self.modules), *self.links)

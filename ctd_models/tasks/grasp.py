@@ -204,7 +204,7 @@ class DelayedGrasp:
 
 def go_step_of(trials: Trials) -> Int[Array, "B"]:
     """The first step of each trial of `DelayedGrasp` in which the hold line is 0."""
-    return (trials.inputs[..., -1] > 0.5).sum(axis=1)
+    return (jnp.asarray(trials.inputs)[..., -1] > 0.5).sum(axis=1)
 
 
 def minimum_jerk(u: Float[Any, "*shape"]) -> Float[Array, "*shape"]:
