@@ -44,7 +44,7 @@ def trials(figure: Any, problem: Any, story: Any, count: int = 4, muscles: int =
     panels = figure.subplots(2, len(chosen), sharex=True, sharey="row", squeeze=False, height_ratios=(1, 1.5))
     for trial, (top, bottom) in zip(chosen, panels.T, strict=True):
         top.plot(time, inputs[trial, :, :-1], lw=0.8)
-        top.plot(time, inputs[trial, :, -1], color="black", lw=1.6, label="last input (hold cue)")
+        top.plot(time, inputs[trial, :, -1], color="black", lw=1.6, label="last input")
         top.set_title(f"object {problem.objects[trial]}", fontsize="medium")
         for muscle, color in zip(shown, ("C0", "C1", "C2", "C3"), strict=False):
             bottom.plot(time, story.outputs[trial, :, muscle], color=color, lw=1.8, label=f"output {muscle + 1}")
@@ -74,7 +74,7 @@ def trajectories(figure: Any, problem: Any, story: Any) -> None:
         for way, color in zip(ways, colors, strict=True):
             panel.plot(*way.T, color=color, lw=0.7)
         for (epoch, end), marker in zip(ends.items(), "osv^D", strict=False):
-            style = {"s": 16, "marker": marker, "edgecolors": "black", "linewidths": 0.5, "zorder": 3}
+            style = {"s": 11, "marker": marker, "edgecolors": "black", "linewidths": 0.5, "zorder": 3}
             panel.scatter(*ways[:, end].T, color=colors, label=f"end of {epoch}", **style)
         first, second = 100 * pca.explained_variance_ratio
         panel.set(title=name, xlabel=f"PC 1 of rates ({first:.0f} %)", ylabel=f"PC 2 of rates ({second:.0f} %)")
@@ -111,7 +111,7 @@ def lesions(figure: Any, problem: Any, story: Any) -> None:
         names[::-1], list(story.lesions.values())[::-1], color=["C0"] * (len(names) - 3) + ["C3"] * 2 + ["0.5"]
     )
     panel.bar_label(bars, fmt="%.3f", fontsize="small", padding=2)
-    panel.axvline(1, color="black", lw=0.8, ls=":")
+    panel.axvline(1, color="0.7", lw=0.8, ls=":", zorder=0)
     panel.set(xlabel="normalised error (1: the mean)", ylabel="links cut")
     panel.margins(x=0.2)
 

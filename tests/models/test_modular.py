@@ -34,6 +34,35 @@ def noisy(variables, rng):
     return {**variables, "params": moved}
 
 
+@pytest.fixture(scope="module")
+def trained():
+    """(network, variables before and after some steps of Adam with weight decay, an L2 penalty and a penalty on rates)."""
+    cell = make(noise=0.1, inputs_to=("M1", "F5"), output_from=("M1", "F5"))
+    network, optimizer = RecurrentNetwork(cell, 3, state_noise=0.1), optax.adamw(1e-2, weight_decay=0.1)
+    loss, keys = rate_penalized_error(network, 1e-3, 1e-2), {"params": jax.random.key(0), "noise": jax.random.key(1)}
+
+    @jax.jit
+    def train(keys):
+        def step(carry, key):
+            params, state = carry
+            trials = jax.random.normal(key, (2, 4, 6, 3))
+            slope = jax.grad(lambda p: loss({**start, "params": p}, tuple(trials), {"noise": key}, 0, True)[0])(params)
+            updates, state = optimizer.update(slope, state, params)
+            return (optax.apply_updates(params, updates), state), None
+
+        start = network.init(keys, jnp.zeros((1, 6, 3)))
+        keys = jax.random.split(keys["noise"], 20)
+        (params, _), _ = jax.lax.scan(step, (start["params"], optimizer.init(start["params"])), keys)
+        return start, {**start, "params": params}
+
+    return network, *train(keys)
+
+
+def alone(variables):
+    """The cell's own variables, of a network's."""
+    return {collection: values["cell"] for collection, values in variables.items()}
+
+
 def test_chain():
     assert chain("a", "b", "c") == (("a", "b"), ("b", "a"), ("b", "c"), ("c", "b"))
     assert chain("a") == ()
@@ -49,20 +78,14 @@ def test_rectified_tanh():
     )
 
 
-@pytest.mark.parametrize("inputs_to", [("F5",), ("M1", "F5")])
-def test_each_module_obeys_its_equation(inputs_to):
-    rng = np.random.default_rng(0)
-    cell, state, u = (
-        make(inputs_to=inputs_to, output_from=("M1", "F5")),
-        random_state(rng, (7,)),
-        rng.normal(size=(7, U)),
-    )
-    variables = noisy(jax.jit(cell.init)(jax.random.key(0), state, u), rng)
+def test_each_module_obeys_its_equation(trained):
+    network, start, _ = trained
+    rng, cell = np.random.default_rng(0), network.cell.clone(deterministic=True)
+    state, u, variables = random_state(rng, (7,)), rng.normal(size=(7, U)), noisy(alone(start), rng)
     blocks, params = cell.blocks(variables), variables["params"]
     rates = {name: np.maximum(np.tanh(x), 0) for name, x in state.items()}
-    bias, driven = np.split(params["bias"], [6, 11]), dict.fromkeys(SIZES, 0.0)
-    ends = np.cumsum([SIZES[name] for name in SIZES if name in inputs_to])[:-1]
-    driven |= zip([n for n in SIZES if n in inputs_to], np.split(u @ params["input_kernel"], ends, axis=1), strict=True)
+    bias, to_f5, to_m1 = np.split(params["bias"], [6, 11]), *np.split(u @ params["input_kernel"], [6], axis=1)
+    driven = {"F5": to_f5, "AIP": 0.0, "M1": to_m1}
     found, output = cell.apply(variables, state, u)
     for name, b in zip(SIZES, bias, strict=True):
         drive = sum(rates[source] @ blocks[source, target] for source, target in blocks if target == name)
@@ -98,36 +121,10 @@ def test_links_are_sparse_and_nothing_else_is_there():
     assert (np.asarray(other["links"]["mask"]) != mask).any()
 
 
-@pytest.fixture(scope="module")
-def trained():
-    """(network, variables before and after some steps of Adam with weight decay, an L2 penalty and a penalty on rates)."""
-    network, optimizer = RecurrentNetwork(make(noise=0.1), 3, state_noise=0.1), optax.adamw(1e-2, weight_decay=0.1)
-    loss, keys = rate_penalized_error(network, 1e-3, 1e-2), {"params": jax.random.key(0), "noise": jax.random.key(1)}
-
-    @jax.jit
-    def train(keys):
-        def step(carry, key):
-            params, state = carry
-            trials = jax.random.normal(key, (2, 4, 6, 3))
-            slope = jax.grad(lambda p: loss({**start, "params": p}, tuple(trials), {"noise": key}, 0, True)[0])(params)
-            updates, state = optimizer.update(slope, state, params)
-            return (optax.apply_updates(params, updates), state), None
-
-        start = network.init(keys, jnp.zeros((1, 6, 3)))
-        keys = jax.random.split(keys["noise"], 20)
-        (params, _), _ = jax.lax.scan(step, (start["params"], optimizer.init(start["params"])), keys)
-        return start, {**start, "params": params}
-
-    return network, *train(keys)
-
-
 def test_weights_that_are_not_there_never_come(trained):
-    network, start, variables = trained
-    kernel, mask = (
-        np.asarray(variables["params"]["cell"]["recurrent_kernel"]),
-        np.asarray(variables["links"]["cell"]["mask"]),
-    )
-    before = np.asarray(start["params"]["cell"]["recurrent_kernel"])
+    _, start, variables = trained
+    before, kernel = (np.asarray(v["params"]["cell"]["recurrent_kernel"]) for v in (start, variables))
+    mask = np.asarray(variables["links"]["cell"]["mask"])
     assert mask.dtype == bool and mask.sum() == 6**2 + 5**2 + 4**2 + 2 * 5 + 2 * 6 + 2 * 4 + 2 * 5
     assert (kernel[~mask] == 0).all() and (before[~mask] == 0).all()
     assert (kernel[mask] != before[mask]).mean() > 0.9
@@ -183,28 +180,27 @@ def test_state_noise_and_noise_are_drawn_and_switched_off(trained):
         network.apply(variables, inputs)
 
 
-def test_noise_has_the_stationary_variance_it_promises():
-    cell = make(noise=0.3, recurrent_init=0.0, link_init=0.0)
-    state = {name: jnp.zeros((2000, size)) for name, size in SIZES.items()}
-    keys = {"params": jax.random.key(0), "noise": jax.random.key(1)}
-    variables = jax.jit(cell.init)(keys, state, jnp.zeros((2000, 0)))
+def test_noise_has_the_stationary_variance_it_promises(trained):
+    variables = jax.tree.map(jnp.zeros_like, alone(trained[1]))
+    cell, inputs = make(noise=0.3), jnp.zeros((2000, 0))
 
     def step(state, key):
-        return cell.apply(variables, state, jnp.zeros((2000, 0)), rngs={"noise": key})[0], state["AIP"].var()
+        return cell.apply(variables, state, inputs, rngs={"noise": key})[0], state["AIP"].var()
 
-    variances = jax.lax.scan(step, state, jax.random.split(jax.random.key(2), 60))[1]
+    start = {name: jnp.zeros((2000, size)) for name, size in SIZES.items()}
+    variances = jax.lax.scan(step, start, jax.random.split(jax.random.key(2), 60))[1]
     assert variances[-20:].mean() == pytest.approx(0.3**2 / (1 - 0.2 / 2), rel=0.02)
 
 
 def test_a_lesion_cuts_its_link_and_nothing_else(trained):
     network, _, variables = trained
     cell, rng = network.cell.clone(deterministic=True), np.random.default_rng(0)
-    state, alone = random_state(rng), {"params": variables["params"]["cell"], "links": variables["links"]["cell"]}
+    state, whole = random_state(rng), alone(variables)
     other = state | {"AIP": state["AIP"] + 1}
     inputs = jnp.ones(3)
     cut = cell.lesion(variables, ("AIP", "M1"))
-    inside = {"params": cut["params"]["cell"], "links": cut["links"]["cell"]}
-    assert (cell.apply(alone, state, inputs)[0]["M1"] != cell.apply(alone, other, inputs)[0]["M1"]).any()
+    inside = alone(cut)
+    assert (cell.apply(whole, state, inputs)[0]["M1"] != cell.apply(whole, other, inputs)[0]["M1"]).any()
     np.testing.assert_array_equal(
         cell.apply(inside, state, inputs)[0]["M1"], cell.apply(inside, other, inputs)[0]["M1"]
     )
@@ -214,7 +210,7 @@ def test_a_lesion_cuts_its_link_and_nothing_else(trained):
         np.testing.assert_array_equal(after[pair], 0 * before[pair] if pair == ("AIP", "M1") else before[pair])
     np.testing.assert_array_equal(cell.blocks(variables)["AIP", "M1"], before["AIP", "M1"])  # the original is whole
     for name in ("recurrent_kernel", "bias", "input_kernel"):  # a lesion of the cell's own variables is the same
-        np.testing.assert_array_equal(cell.lesion(alone, ("AIP", "M1"))["params"][name], inside["params"][name])
+        np.testing.assert_array_equal(cell.lesion(whole, ("AIP", "M1"))["params"][name], inside["params"][name])
 
 
 def test_a_cut_link_does_not_grow_back(trained):
@@ -231,13 +227,13 @@ def test_a_cut_link_does_not_grow_back(trained):
     assert (slope[~mask] == 0).all() and (slope[:6, 6:11] != 0).any()
 
 
-def test_flax_rnn_runs_it():
-    cell, inputs = make(), jax.random.normal(jax.random.key(0), (2, 4, U))
-    rnn = nn.RNN(cell, variable_broadcast=("params", "links"))
-    outputs, variables = jax.jit(rnn.init_with_output)(jax.random.key(1), inputs)
+def test_flax_rnn_runs_it(trained):
+    network, _, variables = trained
+    cell, inputs = network.cell.clone(deterministic=True), jax.random.normal(jax.random.key(0), (2, 4, U))
+    outputs = nn.RNN(cell, variable_broadcast=("params", "links")).apply(variables, inputs)
     state = cell.initialize_carry(jax.random.key(0), (2, U))
     for t in range(4):
-        state, output = cell.apply({c: v["cell"] for c, v in variables.items()}, state, inputs[:, t])
+        state, output = cell.apply(alone(variables), state, inputs[:, t])
         np.testing.assert_allclose(outputs[:, t], output, atol=1e-6)
 
 
@@ -276,9 +272,8 @@ def test_what_does_not_fit_is_named(trained):
         cell.lesion(variables, ("F5", "AIP"), ("F5", "M1"))
     with pytest.raises(ValueError, match=r"got masks of shapes \[\] in the collections \['params'\]"):
         cell.lesion({"params": variables["params"]}, ("F5", "AIP"))
-    alone = {c: v["cell"] for c, v in variables.items()}
     state = random_state(np.random.default_rng(0))
     with pytest.raises(ValueError, match=r"expected a state of modules with units .*'AIP': 5.*got \{.*'AIP': \(6,\)"):
-        cell.apply(alone, state | {"AIP": jnp.zeros(6)}, jnp.zeros(3))
+        cell.apply(alone(variables), state | {"AIP": jnp.zeros(6)}, jnp.zeros(3))
     with pytest.raises(ValueError, match="ModularRNNCell expected inputs with 3 features, got 4"):
-        cell.apply(alone, state, jnp.zeros(4), rngs={"noise": jax.random.key(0)})
+        cell.apply(alone(variables), state, jnp.zeros(4), rngs={"noise": jax.random.key(0)})
