@@ -40,22 +40,21 @@ def simulated(settings: Any) -> Problem:
 
     everything = DelayedGrasp()
     count = everything.num_sizes
-    unseen = [shape * count + count // 2 - shape % 2 for shape in range(everything.num_shapes)]
-    task = DelayedGrasp(objects=tuple(sorted(set(range(everything.num_objects)) - set(unseen))))
-    keys = jax.random.split(jax.random.key(settings.seed + 1), 3)
-    memory_steps = task.memory_range[1]
-    objects = np.repeat(task.objects, 8)
-    return Problem(
-        training=task,
-        validation=task,
-        test=jax.jit(task.sample, static_argnums=1)(keys[0], 1_000),
-        unseen=DelayedGrasp(objects=tuple(unseen)).sample(keys[1], 500),
-        aligned=task.trials(keys[2], objects, memory_steps),
-        objects=objects,
-        epochs=task.epochs(memory_steps),
-        recordings={},
-        dt=task.dt,
+    kept = {shape * count + count // 2 - shape % 2 for shape in range(everything.num_shapes)}
+    task, others = (
+        DelayedGrasp(objects=tuple(set(range(everything.num_objects)) - kept)),
+        DelayedGrasp(objects=tuple(kept)),
     )
+    objects, memory_steps = np.repeat(task.objects, 12), task.memory_range[1]
+
+    @jax.jit  # all with one number of trials, for which a network is compiled once
+    def make(key):
+        keys = jax.random.split(key, 3)
+        fresh = [each.sample(key, len(objects)) for each, key in ((task, keys[0]), (others, keys[1]))]
+        return *fresh, task.trials(keys[2], objects, memory_steps)
+
+    test, unseen, aligned = make(jax.random.key(settings.seed + 1))
+    return Problem(task, task, test, unseen, aligned, objects, task.epochs(memory_steps), {}, task.dt)
 
 
 def recorded(settings: Any) -> Problem:

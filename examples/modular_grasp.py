@@ -29,7 +29,7 @@ class Settings(ZooSettings):
     """Share of the weights between neighbours that are there."""
     tau: float = 0.1
     """Time constant of a unit [s]."""
-    num_steps: int = 3_000
+    num_steps: int = 2_000
     learning_rate: float = 2e-3
     batch_size: int = 32
     l2: float = 1e-6
@@ -50,7 +50,7 @@ def main(settings: Settings) -> dict[str, float]:
     from ctd_models.training import rate_penalized_error
 
     if settings.quick:
-        settings = common.shortened(settings, num_steps=400, learning_rate=4e-3)
+        settings = common.shortened(settings, num_steps=400)
     problem = recorded(settings) if settings.data else simulated(settings)
     cell = ModularRNNCell(
         modules=settings.modules,

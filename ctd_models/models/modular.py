@@ -156,7 +156,7 @@ class ModularRNNCell(_Cell):
         Raises:
             ValueError: a link is not one of the cell's, or variables hold no such cell.
         """
-        if unknown := [link for link in links if link not in self.links]:
+        if unknown := [link for link in links if tuple(link) not in self.links]:
             raise ValueError(f"expected links (source, target) among {list(self.links)}, got {unknown}")
         path, mask = self._mask_of(variables)
         kernel = _at(variables["params"], path)["recurrent_kernel"]
@@ -208,12 +208,10 @@ class ModularRNNCell(_Cell):
 
     def _joined(self, state: Any) -> Float[Array, "*batch N"]:
         """All modules side by side, checked."""
-        expected = dict(zip(self.modules, self.sizes, strict=True))
-        found = (
-            {name: jnp.shape(x)[-1:] for name, x in state.items()} if isinstance(state, Mapping) else jnp.shape(state)
-        )
-        if found != {name: (size,) for name, size in expected.items()}:
-            raise ValueError(f"expected a state of modules with units {expected}, got {found}")
+        named = isinstance(state, Mapping)
+        found = {name: jnp.shape(x)[-1:] for name, x in state.items()} if named else jnp.shape(state)
+        if found != {name: (size,) for name, size in self._size.items()}:
+            raise ValueError(f"expected a state of modules with units {self._size}, got {found}")
         return jnp.concatenate([state[name] for name in self.modules], axis=-1)
 
     def _mask_of(self, variables: Mapping[str, Any]) -> tuple[tuple[str, ...], Bool[Array, "N N"]]:
@@ -230,8 +228,8 @@ class ModularRNNCell(_Cell):
 
 
 def _split(x: Float[Array, "*batch N"], sizes: Mapping[str, int]) -> dict[str, Float[Array, "*batch _"]]:
-    starts = [sum(list(sizes.values())[:i]) for i in range(len(sizes))]
-    return {name: x[..., a : a + size] for (name, size), a in zip(sizes.items(), starts, strict=True)}
+    ends = np.cumsum(list(sizes.values())).tolist()
+    return {name: x[..., end - size : end] for (name, size), end in zip(sizes.items(), ends, strict=True)}
 
 
 def _at(tree: Mapping[str, Any], path: tuple[str, ...]) -> Any:
