@@ -50,7 +50,7 @@ def main(settings: Settings) -> dict[str, float]:
     from ctd_models.training import rate_penalized_error
 
     if settings.quick:
-        settings = common.shortened(settings, num_steps=400)
+        settings = common.shortened(settings, num_steps=350, learning_rate=4e-3)
     problem = recorded(settings) if settings.data else simulated(settings)
     cell = ModularRNNCell(
         modules=settings.modules,
@@ -75,7 +75,8 @@ def main(settings: Settings) -> dict[str, float]:
         model, variables = zoo.load(settings, number)
         story = grasp.analyse(settings, problem, model, variables)
         found.append(story.numbers)
-        print(*story.comparisons.values(), sep="\n")
+        for pair, comparison in story.comparisons.items():
+            print(*pair, comparison)
         if number == 0:
             draw(settings.out, fit.history, problem, story)
     results = zoo.spread(found)
