@@ -66,8 +66,9 @@ def analyse(settings: Any, problem: "Problem", model: Any, variables: Any) -> St
         numbers[f"mean_rate_{name}"] = float(activity.mean())
         numbers[f"dimension_{name}"] = participation_ratio(averages[name])
         for epoch, steps in problem.epochs.items():
-            shares = condition_variance(activity[:, steps], problem.objects).shares
-            numbers[f"object_share_{name}_{epoch}"] = shares["condition"] + shares["interaction"]
+            parts = condition_variance(activity[:, steps], problem.objects)
+            of_object, total = (parts.condition + parts.interaction).sum(), parts.total.sum()
+            numbers[f"object_share_{name}_{epoch}"] = of_object / total if total > 0 else 0.0  # silent: 0
     others = {name: condition_means(values, problem.objects)[1] for name, values in problem.recordings.items()}
     pairs = (*itertools.combinations(averages, 2), *itertools.product(averages, others))
     for a, b in pairs:

@@ -26,7 +26,7 @@ class Problem(NamedTuple):
     epochs: dict[str, slice]
     """Name → steps of the aligned trials."""
     recordings: dict[str, "np.ndarray"]
-    """Name → activity of neurons in the aligned trials."""
+    """`recorded_` and the name → activity of neurons in the aligned trials."""
     dt: float
     """Length of a step [s]."""
 
@@ -85,6 +85,6 @@ def recorded(settings: Any) -> Problem:
         aligned=test,
         objects=data.object[parts[2]],
         epochs={"trial": slice(0, arrays[0].shape[1])},
-        recordings={name: values[parts[2]] for name, values in data.recordings.items()},
+        recordings={f"recorded_{name}": values[parts[2]] for name, values in data.recordings.items()},
         dt=data.bin_width_s or 0.02,
     )
