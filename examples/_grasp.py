@@ -75,6 +75,6 @@ def analyse(settings: Any, problem: "Problem", model: Any, variables: Any) -> St
         X, Y = averages[a], {**averages, **others}[b]
         rng, count = np.random.default_rng(settings.seed), min(settings.num_latents, X.shape[-1], Y.shape[-1])
         found = comparisons[a, b] = compare_latents(X, Y, count, rng=rng, subtract_mean=True)
-        numbers |= {f"cca_{a}_{b}": found.correlations.mean(), f"cca_{a}_{b}_unseen": found.held_out.mean()}
+        numbers |= {f"cca_{a}_{b}": found.correlations.mean(), f"cca_{a}_{b}_held_out": found.held_out.mean()}
         numbers |= {f"cca_{a}_{b}_chance": found.null.mean(), f"procrustes_{a}_{b}": found.disparity}
     return Story(np.asarray(trajectory.outputs), averages, variances, lesions, comparisons, numbers)

@@ -132,7 +132,7 @@ def latents(figure: Any, problem: Any, story: Any) -> None:
                 color = "white" if values[place] < 0.6 else "black"
                 panel.text(*place[::-1], text, ha="center", va="center", fontsize="x-small", color=color)
     image = panel.imshow(values, vmin=0, vmax=1, cmap="viridis")
-    figure.colorbar(image, ax=panel, label="canonical correlation, unseen objects", shrink=0.85)
+    figure.colorbar(image, ax=panel, label="canonical correlation, held-out objects", shrink=0.85)
     panel.set(xticks=range(len(columns)), yticks=range(len(rows)), xticklabels=columns, yticklabels=rows)
 
 

@@ -81,7 +81,7 @@ def test_modular_grasp(tmp_path):
     assert min(results["lesion_feedforward_error"], results["lesion_feedback_error"]) > 2 * results["normalized_error"]
     assert results["link_density"] == pytest.approx(0.1)
     assert results["object_share_AIP_fixation"] < 1e-6 < 0.5 < results["object_share_AIP_cue"]
-    assert results["cca_AIP_F5_unseen"] > results["cca_AIP_F5_chance"]
+    assert results["cca_AIP_F5_held_out"] > results["cca_AIP_F5_chance"]
     for name in ("trials", "trajectories", "variance", "lesions", "latents", "overview", "loss"):
         assert (tmp_path / f"{name}.png").exists()
     model, variables = load_checkpoint(tmp_path, "best")
@@ -107,4 +107,4 @@ def test_modular_grasp_of_a_file(tmp_path):
     results, _ = run("modular_grasp", tmp_path / "out", *options, "--num-networks", 2)
     assert results["normalized_error"] < 0.05 < results["lesion_A_to_B_error"]
     assert "unseen_objects_error" not in results and "lesion_A_to_B_error_sd" in results
-    assert results["cca_B_recorded_M_unseen"] > 0.8 > results["cca_B_recorded_M_chance"]
+    assert results["cca_B_recorded_M_held_out"] > 0.8 > results["cca_B_recorded_M_chance"]

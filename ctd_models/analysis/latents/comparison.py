@@ -1,4 +1,4 @@
-"""Whether two populations share their latents: canonical correlations against chance and on unseen conditions."""
+"""Whether two populations share their latents: canonical correlations against chance and on held-out conditions."""
 
 import dataclasses
 from typing import Any, no_type_check
@@ -18,7 +18,7 @@ class LatentComparison:
     correlations: Float[np.ndarray, "k"]
     """Canonical correlations on the conditions that they were fitted on: biased upward."""
     held_out: Float[np.ndarray, "k"]
-    """Correlations along the same kind of directions on conditions that they were not fitted on, mean over folds."""
+    """Correlations along such directions, of conditions that they were not fitted on, mean over folds; may be negative."""
     null: Float[np.ndarray, "shuffles k"]
     """Canonical correlations when the conditions of Y are shuffled: what time courses and fitting alone give."""
     disparity: float
@@ -37,7 +37,7 @@ class LatentComparison:
     def __repr__(self) -> str:
         return (
             f"LatentComparison: {len(self.correlations)} latents, mean canonical correlation "
-            f"{self.correlations.mean():.3f} ({self.held_out.mean():.3f} on unseen conditions, {self.null.mean():.3f} "
+            f"{self.correlations.mean():.3f} ({self.held_out.mean():.3f} held out, {self.null.mean():.3f} "
             f"by chance, p = {self.p_value:.2g}), Procrustes disparity {self.disparity:.3f} "
             f"({self.null_disparity.mean():.3f} by chance)"
         )
@@ -68,7 +68,7 @@ def compare_latents(
             and those of a recording the same bins first.
         num_components: latents k.
         rng: where the shuffles and the folds come from.
-        num_shuffles: shuffles of the conditions.
+        num_shuffles: shuffles of the conditions, in which none stays in its place.
         num_folds: folds of the conditions, at most as many as conditions.
         subtract_mean: take away the mean over conditions at each time, so that only what differs between conditions counts;
             of held-out conditions the mean of the fitted ones.
