@@ -33,18 +33,18 @@ class Problem(NamedTuple):
 
 def simulated(settings: Any) -> Problem:
     """Trials of `DelayedGrasp`; one size of each shape is kept from training."""
+    import dataclasses
+
     import jax
     import numpy as np
 
     from ctd_models.tasks import DelayedGrasp
 
-    everything = DelayedGrasp()
+    everything = DelayedGrasp(dt=settings.dt)
     count = everything.num_sizes
-    kept = {shape * count + count // 2 - shape % 2 for shape in range(everything.num_shapes)}
-    task, others = (
-        DelayedGrasp(objects=tuple(set(range(everything.num_objects)) - kept)),
-        DelayedGrasp(objects=tuple(kept)),
-    )
+    kept = [shape * count + count // 2 - shape % 2 for shape in range(everything.num_shapes)]
+    trained = [number for number in range(everything.num_objects) if number not in kept]
+    task, others = (dataclasses.replace(everything, objects=tuple(shown)) for shown in (trained, kept))
     objects, memory_steps = np.repeat(task.objects, 12), task.memory_range[1]
 
     @jax.jit  # all with one number of trials, for which a network is compiled once
@@ -86,5 +86,5 @@ def recorded(settings: Any) -> Problem:
         objects=data.object[parts[2]],
         epochs={"trial": slice(0, arrays[0].shape[1])},
         recordings={f"recorded_{name}": values[parts[2]] for name, values in data.recordings.items()},
-        dt=data.bin_width_s or 0.02,
+        dt=data.bin_width_s or settings.dt,
     )

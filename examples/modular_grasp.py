@@ -21,6 +21,8 @@ class Settings(ZooSettings):
     """The recurrent cell."""
     data: str | None = None
     """HDF5 file of inputs, kinematics and objects, and of recordings to compare modules with; None: simulated."""
+    dt: float = 0.02
+    """Length of a step [s], where the file does not tell."""
     modules: tuple[str, ...] = ("AIP", "F5", "M1")
     """A chain of modules: the first is given the inputs, the last one moves."""
     hidden_size: int = 100
@@ -50,7 +52,7 @@ def main(settings: Settings) -> dict[str, float]:
     from ctd_models.training import rate_penalized_error
 
     if settings.quick:
-        settings = common.shortened(settings, num_steps=350, learning_rate=4e-3)
+        settings = common.shortened(settings, num_steps=500, learning_rate=4e-3, dt=0.04)
     problem = recorded(settings) if settings.data else simulated(settings)
     cell = ModularRNNCell(
         modules=settings.modules,
