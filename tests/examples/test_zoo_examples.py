@@ -107,4 +107,4 @@ def test_modular_grasp_of_a_file(tmp_path):
     results, _ = run("modular_grasp", tmp_path / "out", *options, "--num-networks", 2)
     assert results["normalized_error"] < 0.05 < results["lesion_A_to_B_error"]
     assert "unseen_objects_error" not in results and "lesion_A_to_B_error_sd" in results
-    assert results["cca_B_recorded_M_held_out"] > 0.8 > results["cca_B_recorded_M_chance"]
+    assert results["cca_B_recorded_M_held_out"] > 0.5 > results["cca_B_recorded_M_chance"]
