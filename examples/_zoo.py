@@ -34,8 +34,10 @@ class ZooSettings:
     """A short run of the same code."""
 
 
-def train(settings: ZooSettings, model: Any, task: Any, make_loss: Callable[..., Any] | None = None) -> tuple[Any, Any]:
-    """Trains the networks: (loss, results of training)."""
+def train(
+    settings: ZooSettings, model: Any, task: Any, make_loss: Callable[..., Any] | None = None, validation: Any = None
+) -> tuple[Any, Any]:
+    """Trains the networks on a task, or on arrays with other arrays for `validation`: (loss, results of training)."""
     import _common as common
     import jax
 
@@ -47,10 +49,10 @@ def train(settings: ZooSettings, model: Any, task: Any, make_loss: Callable[...,
     optimizer = common.adam("cosine", settings.num_steps, settings.learning_rate, published=(0.0, 1.0))
     trainer = Trainer(model, loss, optimizer, batch_size=settings.batch_size)
     keys = jax.random.split(jax.random.key(settings.seed), settings.num_networks)
-    folder = settings.out / "checkpoints"
+    options = {"checkpoint_dir": settings.out / "checkpoints", "validation": task if validation is None else validation}
     if settings.num_networks == 1:
-        return loss, [trainer.fit(task, settings.num_steps, keys[0], checkpoint_dir=folder, validation=task)]
-    return loss, trainer.fit_many(task, settings.num_steps, keys, checkpoint_dir=folder, validation=task)
+        return loss, [trainer.fit(task, settings.num_steps, keys[0], **options)]
+    return loss, trainer.fit_many(task, settings.num_steps, keys, **options)
 
 
 def load(settings: ZooSettings, number: int) -> tuple[Any, Any]:

@@ -2,13 +2,15 @@
 
 Rooms: `fixed_points` (the search, the set of points, linear dynamics), `orbits` (trajectories, cycles, attractors, Lyapunov
 exponents), `geometry` (lines and manifolds of points, connections, basins, continuation), `context` (how inputs change the
-effects of later ones), `latents` (principal components, comparison of subspaces), `constructed` (systems whose dynamics are
-known); besides these mechanisms of memory, networks from elsewhere, decoding, linear readers of words, and figures of merit.
+effects of later ones), `latents` (principal components, comparison of subspaces and of populations), `constructed` (systems
+whose dynamics are known); besides these mechanisms of memory, networks from elsewhere, variance by condition, decoding,
+linear readers of words, and figures of merit.
 """
 
 from ctd_models.analysis.bag_of_words import LogisticRegression, fit_logistic, word_features
 from ctd_models.analysis.baseline_selection import choose as choose_baseline
 from ctd_models.analysis.baselines import GPFA, FactorAnalysis, SmoothingBaseline
+from ctd_models.analysis.condition_variance import ConditionVariance, condition_variance
 from ctd_models.analysis.conditions import condition_candidates, condition_means
 from ctd_models.analysis.context.effects import ContextualEffects, contextual_effects
 from ctd_models.analysis.context.modes import leading_modes_of, mode_angles, mode_components, without_modes
@@ -54,6 +56,7 @@ from ctd_models.analysis.geometry.planes import (
 from ctd_models.analysis.geometry.slow_manifolds import find_slow_manifold
 from ctd_models.analysis.geometry.transitions import TransitionGraph
 from ctd_models.analysis.geometry.validity import Validity, linear_prediction, linear_validity
+from ctd_models.analysis.latents.comparison import LatentComparison, compare_latents
 from ctd_models.analysis.latents.pca import PCA
 from ctd_models.analysis.latents.subspaces import (
     CCA,
@@ -74,6 +77,7 @@ from ctd_models.analysis.metrics import (
     bits_per_spike,
     cycle_consistency,
     latent_r2,
+    normalized_error,
     r2_score,
     rate_r2,
     squared_correlation,
@@ -110,6 +114,7 @@ __all__ = [
     "Branches",
     "ClosedCurves",
     "Completeness",
+    "ConditionVariance",
     "Connections",
     "ContextualEffects",
     "CrossCorrelation",
@@ -119,6 +124,7 @@ __all__ = [
     "FittedDecoder",
     "FixedPoints",
     "KrylovLevenbergMarquardt",
+    "LatentComparison",
     "LevenbergMarquardt",
     "LimitCycles",
     "LineAttractor",
@@ -151,8 +157,10 @@ __all__ = [
     "classify_manifold",
     "classify_points",
     "closed_curves",
+    "compare_latents",
     "condition_candidates",
     "condition_means",
+    "condition_variance",
     "contextual_effects",
     "continue_fixed_points",
     "cosmoothing_bits_per_spike",
@@ -186,6 +194,7 @@ __all__ = [
     "memory_mechanism",
     "mode_angles",
     "mode_components",
+    "normalized_error",
     "order_line",
     "participation_ratio",
     "phase_plane",

@@ -27,6 +27,36 @@ def r2_score(targets: Float[Any, "... dims"], predictions: Float[Any, "... dims"
 
 
 @no_type_check  # it checks its arguments itself
+def normalized_error(
+    targets: Float[Any, "... dims"], predictions: Float[Any, "... dims"], mask: Float[Any, "... _"] | None = None
+) -> float:
+    """Squared error as a share of the variance, Σ (y − ŷ)² / Σ (y − ȳ)²; 0 is perfect, 1 as good as the means.
+
+    Both sums run over all samples and all dims together, so that each dim counts by its variance; ȳ is the mean of each
+    dim. It is 1 − R² weighted by variance.
+
+    Args:
+        targets, predictions: y and ŷ.
+        mask: [..., 1] or [..., dims], weight of each sample, such as the mask of `Trials`; None: all are 1.
+
+    Raises:
+        ValueError: the shapes do not fit or are empty, a value is not finite, or nothing that counts varies.
+    """
+    y, predicted = _alike(targets, predictions, "targets", "predictions")
+    weights = np.ones(y.shape) if mask is None else np.asarray(mask, np.float64)
+    if weights.shape not in (y.shape, (*y.shape[:-1], 1)) or not np.isfinite(weights).all() or (weights < 0).any():
+        raise ValueError(f"expected a mask of weights {(*y.shape[:-1], 1)} or {y.shape}, got shape {weights.shape}")
+    y, predicted, weights = (
+        a.reshape(-1, y.shape[-1]) for a in (y, predicted, np.broadcast_to(weights, y.shape).astype(np.float64))
+    )
+    means = (weights * y).sum(axis=0) / np.maximum(weights.sum(axis=0), np.finfo(float).tiny)
+    total = (weights * (y - means) ** 2).sum()
+    if not total > 0:
+        raise ValueError("the targets do not vary where the mask counts them")
+    return float((weights * (y - predicted) ** 2).sum() / total)
+
+
+@no_type_check  # it checks its arguments itself
 def rate_r2(rates: Float[Any, "trials time neurons"], predictions: Float[Any, "trials time neurons"]) -> float:
     """How well inferred firing rates match the true ones: mean over neurons of 1 − SS_res / SS_tot, without any refit.
 

@@ -14,6 +14,7 @@ from ctd_models.data.augmentations import (
     mask_missing,
 )
 from ctd_models.data.binning import bin_spike_times, rebin
+from ctd_models.data.grasp import GraspData, load_grasp
 from ctd_models.data.hdf5 import read_datasets, write_datasets
 from ctd_models.data.layouts import load_spike_trials
 from ctd_models.data.nwb import load_nwb
@@ -31,6 +32,7 @@ __all__ = [
     "TRAIN",
     "VALIDATION",
     "CoordinatedDropout",
+    "GraspData",
     "LabelledText",
     "Recording",
     "Segments",
@@ -46,6 +48,7 @@ __all__ = [
     "held_out_mask",
     "hold_out_samples",
     "last_word",
+    "load_grasp",
     "load_labelled_text",
     "load_nwb",
     "load_recording",

@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from ctd_models.models.activations import activation_named
 from ctd_models.models.initializers import WeightInit, as_initializer
 
 
@@ -42,7 +43,7 @@ class _Cell(nn.RNNCellBase):
 
     def activate(self, x: Float[Any, "..."]) -> Float[Array, "..."]:
         """The nonlinearity. Override it to change it."""
-        return getattr(nn, self.activation)(x)
+        return activation_named(self.activation)(x)
 
     def output(self, carry: Float[Any, "*batch N"]) -> Float[Any, "*batch N"]:
         """What the cell puts out in a state."""
@@ -52,9 +53,7 @@ class _Cell(nn.RNNCellBase):
         super().__post_init__()
         if self.features < 1:
             raise ValueError(f"features must be at least 1, got {self.features}")
-        name = getattr(self, "activation", "tanh")
-        if not isinstance(name, str) or not callable(getattr(nn, name, None)):
-            raise ValueError(f"activation must name a function of flax.linen, such as 'tanh' or 'relu', got {name!r}")
+        activation_named(getattr(self, "activation", "tanh"))
 
 
 class VanillaRNNCell(_Cell):
@@ -66,7 +65,7 @@ class VanillaRNNCell(_Cell):
     features: int
     """Number of units N."""
     activation: str = "tanh"
-    """Name of φ in `flax.linen`."""
+    """Name of φ: a function of `flax.linen`, or "rectified_tanh"."""
     recurrent_init: WeightInit = 0.85
     """Of W_rec [N, N]; a number g is N(0, g²/N)."""
     input_init: WeightInit = 1.0
@@ -103,7 +102,7 @@ class GRUCell(_Cell):
     update_bias: float = 0.5
     """Constant added to the update gate's drive: larger keeps the state longer at the start of training."""
     activation: str = "tanh"
-    """Name of φ in `flax.linen`."""
+    """Name of φ: a function of `flax.linen`, or "rectified_tanh"."""
     recurrent_init: WeightInit = 1.0
     """Of the recurrent matrices [N, 2N] and [N, N]; a number g is N(0, g²/N)."""
     input_init: WeightInit = 1.0
@@ -169,7 +168,7 @@ class ContinuousRNNCell(_Cell):
     noise: float = 0.0
     """σ, the standard deviation that the noise alone would give a unit. Drawn from the rng stream `noise`."""
     activation: str = "tanh"
-    """Name of φ in `flax.linen`."""
+    """Name of φ: a function of `flax.linen`, or "rectified_tanh"."""
     recurrent_init: WeightInit = 1.0
     """Of W_rec [N, N]; a number g is N(0, g²/N), chaotic for g > 1 (Sompolinsky, Crisanti & Sommers 1988)."""
     input_init: WeightInit = 1.0
@@ -201,9 +200,13 @@ class ContinuousRNNCell(_Cell):
             carry = carry + (2 * alpha) ** 0.5 * self.noise * noise
         return carry, self.output(carry)
 
+    def rates(self, state: Float[Any, "*batch N"]) -> Float[Array, "*batch N"]:
+        """The rates φ(x) in a state."""
+        return self.activate(state)
+
     def output(self, carry: Float[Any, "*batch N"]) -> Float[Array, "*batch N"]:
         """The rates φ(x)."""
-        return self.activate(carry)
+        return self.rates(carry)
 
 
 def output_of(cell: nn.RNNCellBase, state: Any) -> Float[Any, "*batch N"]:

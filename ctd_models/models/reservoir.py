@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from ctd_models.models.activations import activation_named
 from ctd_models.models.recurrent import Trajectory, _broadcast_state
 
 COLLECTION = "reservoir"
@@ -51,7 +52,7 @@ class ContinuousESN(nn.Module):
     noise: float = 0.0
     """σ, the standard deviation that the noise alone would give a unit. Drawn from the rng stream `noise`."""
     activation: str = "tanh"
-    """Name of φ in `flax.linen`."""
+    """Name of φ: a function of `flax.linen`, or "rectified_tanh"."""
     initial_state_std: float = 0.25
     """Standard deviation of the activations from which every run begins."""
     deterministic: bool = False
@@ -75,8 +76,7 @@ class ContinuousESN(nn.Module):
             raise ValueError(f"sparsity, the share of weights that are 0, must lie in [0, 1), got {self.sparsity}")
         if self.spectral_radius is not None and not self.spectral_radius > 0:
             raise ValueError(f"spectral_radius must be positive or None, got {self.spectral_radius}")
-        if not isinstance(self.activation, str) or not callable(getattr(nn, self.activation, None)):
-            raise ValueError(f"activation must name a function of flax.linen, such as 'tanh', got {self.activation!r}")
+        activation_named(self.activation)
         if self.dt > self.tau:
             warnings.warn(
                 f"dt = {self.dt} s exceeds tau = {self.tau} s: Euler steps of dt / tau > 1 overshoot", stacklevel=3
@@ -118,7 +118,7 @@ class ContinuousESN(nn.Module):
 
     def rates(self, state: Float[Any, "*batch N"]) -> Float[Array, "*batch N"]:
         """h = φ(a)."""
-        return getattr(nn, self.activation)(state)
+        return activation_named(self.activation)(state)
 
     def readout(self, state: Float[Any, "*batch N"]) -> Float[Array, "*batch O"]:
         """The output z of a state."""

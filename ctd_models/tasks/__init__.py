@@ -6,6 +6,7 @@ They know JAX and nothing else.
 
 from ctd_models.tasks.contextual import ContextDecision, ContextualIntegration, context_of
 from ctd_models.tasks.flip_flop import FlipFlop
+from ctd_models.tasks.grasp import DelayedGrasp, go_step_of
 from ctd_models.tasks.integration import BinaryDecision, Integration
 from ctd_models.tasks.moving_average import MovingAverage, last_two
 from ctd_models.tasks.signals import ChaoticOutputs, LorenzSignal, MackeyGlass, Signal, SumOfSines, TriangleWave
@@ -28,6 +29,7 @@ __all__ = [
     "ChaoticSpikes",
     "ContextDecision",
     "ContextualIntegration",
+    "DelayedGrasp",
     "FlipFlop",
     "Integration",
     "LorenzSignal",
@@ -44,6 +46,7 @@ __all__ = [
     "TriangleWave",
     "Word",
     "context_of",
+    "go_step_of",
     "last_two",
     "network_spikes",
     "rates_from_states",

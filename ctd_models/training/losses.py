@@ -71,8 +71,47 @@ def binary_cross_entropy(model: nn.Module, l2: float = 0.0) -> Loss:
     return _masked_loss(model, l2, "cross_entropy", lambda outputs, targets: jax.nn.softplus(-targets * outputs))
 
 
-def _masked_loss(model: nn.Module, l2: float, name: str, error: Callable[[Any, Any], Any]) -> Loss:
-    """The masked mean of error(outputs, targets), reported as `name`, plus l2 · ‖params‖²."""
+def rate_penalized_error(model: nn.Module, l2: float = 0.0, rate_penalty: float = 0.0) -> Loss:
+    """Masked mean squared error, plus rate_penalty · ⟨r²⟩, plus l2 · ‖params‖²; of networks whose cell has rates.
+
+    ⟨r²⟩ is the mean squared rate over trials, all steps (whatever the mask) and all units of all modules, of
+    `model.cell.rates(states)`, or of `model.rates(states)` where the model itself has it. Batches and the last penalty are
+    as in `mean_squared_error`. Michaels, Schaffelhofer, Agudelo-Toro & Scherberger (2020, doi:10.1073/pnas.2005087117).
+
+    Metrics:
+        mse: the error without the penalties.
+        mean_squared_rate: ⟨r²⟩.
+
+    Raises:
+        TypeError: neither the model nor its cell has a method `rates`.
+        ValueError: a negative penalty; targets or mask do not have the shape of the network's outputs.
+    """
+    owner = model if hasattr(model, "rates") else getattr(model, "cell", None)
+    if not hasattr(owner, "rates"):
+        raise TypeError(
+            f"{type(model).__name__} has no method rates(states), nor has its cell "
+            f"({type(owner).__name__}): use a ContinuousRNNCell, a ModularRNNCell, or mean_squared_error"
+        )
+    if not 0 <= rate_penalty < float("inf"):
+        raise ValueError(f"rate_penalty cannot be negative, got {rate_penalty}")
+
+    def penalty(result):
+        rates = jax.tree.leaves(owner.rates(result.states))
+        mean = sum((rate**2).sum() for rate in rates) / sum(rate.size for rate in rates)
+        return rate_penalty * mean, {"mean_squared_rate": mean}
+
+    return _masked_loss(model, l2, "mse", lambda outputs, targets: (outputs - targets) ** 2, penalty)
+
+
+def _masked_loss(
+    model: nn.Module,
+    l2: float,
+    name: str,
+    error: Callable[[Any, Any], Any],
+    penalize: Callable[[Any], tuple[Any, dict[str, Any]]] | None = None,
+) -> Loss:
+    """The masked mean of error(outputs, targets), reported as `name`, plus l2 · ‖params‖², plus a penalty on what the
+    network did, `penalize(result) -> (penalty, metrics)`."""
     if l2 < 0:
         raise ValueError(f"l2 cannot be negative, got {l2}")
     quiet = deterministic(model)
@@ -93,6 +132,7 @@ def _masked_loss(model: nn.Module, l2: float, name: str, error: Callable[[Any, A
             raise ValueError(f"the mask has shape {trials.mask.shape}, expected {(*outputs.shape[:-1], 1)}")
         value = masked_mean(error(outputs, trials.targets), trials.mask)
         penalty = l2 * optax.tree.norm(variables["params"], squared=True) if l2 else 0.0
-        return value + penalty, {name: value}
+        extra, metrics = penalize(result) if penalize else (0.0, {})
+        return value + penalty + extra, {name: value, **metrics}
 
     return loss

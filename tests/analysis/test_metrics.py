@@ -9,6 +9,7 @@ from ctd_models.analysis.metrics import (
     bits_per_spike,
     cycle_consistency,
     latent_r2,
+    normalized_error,
     r2_score,
     rate_r2,
     squared_correlation,
@@ -21,6 +22,22 @@ def test_r2_by_hand():
     predictions = np.array([[0.0, 1.0], [1.0, 3.0], [1.0, 8.0]])
     # first dimension: SS_res = 1, SS_tot = 2; second: perfect
     assert r2_score(targets, predictions) == pytest.approx((0.5 + 1.0) / 2)
+
+
+def test_normalized_error_by_hand():
+    targets = np.array([[0.0, 1.0], [1.0, 3.0], [2.0, 8.0]])
+    predictions = np.array([[0.0, 1.0], [1.0, 3.0], [1.0, 8.0]])
+    # squares about the means 1 and 4: 2 and 26
+    assert normalized_error(targets, predictions) == pytest.approx(1 / 28)
+    assert normalized_error(targets, predictions, [[1], [1], [0]]) == 0
+    assert normalized_error(targets, predictions, [[1], [1], [2]]) == pytest.approx(2 / (2.75 + 38))  # means 1.25 and 5
+    assert normalized_error(targets, predictions, [[1, 0], [1, 0], [1, 0]]) == pytest.approx(1 / 2)
+    assert normalized_error(targets, np.tile([1.0, 4.0], (3, 1))) == pytest.approx(1)
+    assert normalized_error(7 * targets, 7 * predictions) == pytest.approx(1 / 28)
+    with pytest.raises(ValueError, match="do not vary where the mask counts"):
+        normalized_error(targets, predictions, [[0], [0], [2]])
+    with pytest.raises(ValueError, match=r"weights \(3, 1\) or \(3, 2\), got shape \(3,\)"):
+        normalized_error(targets, predictions, [1, 1, 1])
 
 
 def test_r2_of_the_mean_is_zero_and_of_the_truth_is_one():

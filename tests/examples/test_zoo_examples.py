@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from ctd_models import VanillaRNN, load_checkpoint
+from ctd_models.data import write_datasets
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 
@@ -103,3 +104,39 @@ def test_a_flip_flop_whose_memories_alternate_says_so(monkeypatch, capsys):
     assert (
         "4 attractors are cycles of two states, not fixed points: these memories alternate" in capsys.readouterr().out
     )
+
+
+@pytest.mark.slow
+def test_modular_grasp(tmp_path):
+    results, _ = run("modular_grasp", tmp_path)
+    assert results["normalized_error"] < 0.1 and results["unseen_objects_error"] < 0.15
+    assert min(results["lesion_feedforward_error"], results["lesion_feedback_error"]) > 2 * results["normalized_error"]
+    assert results["link_density"] == pytest.approx(0.1)
+    assert results["object_share_AIP_fixation"] < 1e-6 < 0.5 < results["object_share_AIP_cue"]
+    assert results["cca_AIP_F5_held_out"] > results["cca_AIP_F5_chance"]
+    for name in ("trials", "trajectories", "variance", "lesions", "latents", "overview", "loss"):
+        assert (tmp_path / f"{name}.png").exists()
+    model, variables = load_checkpoint(tmp_path, "best")
+    assert set(model.cell.blocks(variables)) >= set(model.cell.links)
+
+
+@pytest.mark.slow
+def test_modular_grasp_of_a_file(tmp_path):
+    """Two modules, trained on a file whose recording M is a rotation of the kinematics."""
+    rng, (trials, time) = np.random.default_rng(0), (240, 40)
+    seen, of_object = rng.normal(size=(12, 5)), np.arange(trials) % 12
+    course = np.clip((np.arange(time) - 15) / 20, 0, 1)[:, None]
+    kinematics = 3 * course * np.tanh(seen @ rng.normal(size=(5, 4)))[of_object][:, None] + 2
+    arrays = {
+        "trials/inputs": np.tile(seen[of_object][:, None], (1, time, 1)),
+        "trials/kinematics": kinematics,
+        "trials/object": of_object,
+        "recordings/M": kinematics @ np.linalg.qr(rng.normal(size=(4, 4)))[0]
+        + 0.01 * rng.normal(size=(trials, time, 4)),
+    }
+    write_datasets(tmp_path / "mine.h5", arrays, attributes={"bin_width_s": 0.02})
+    options = ("--data", tmp_path / "mine.h5", "--modules", "A", "B", "--hidden-size", 30, "--batch-size", 16)
+    results, _ = run("modular_grasp", tmp_path / "out", *options, "--num-networks", 2)
+    assert results["normalized_error"] < 0.05 < results["lesion_A_to_B_error"]
+    assert "unseen_objects_error" not in results and "lesion_A_to_B_error_sd" in results
+    assert results["cca_B_recorded_M_held_out"] > max(0.5, results["cca_B_recorded_M_chance"])

@@ -5,9 +5,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ctd_models import VanillaRNN
+from ctd_models import ContinuousRNNCell, RecurrentNetwork, VanillaRNN
+from ctd_models.models import ModularRNNCell, chain
 from ctd_models.tasks import BinaryDecision
-from ctd_models.training.losses import binary_cross_entropy, mean_squared_error
+from ctd_models.training.losses import binary_cross_entropy, mean_squared_error, rate_penalized_error
 
 MODEL = VanillaRNN(5, 1)
 TRIALS = BinaryDecision(num_steps=4).sample(jax.random.key(0), 6)
@@ -56,6 +57,29 @@ def test_cross_entropy_of_sure_answers():
         value, slope = value_and_grad(zeros)
         assert float(value) == pytest.approx(expected, abs=1e-6)
         assert float(slope["params"]["readout"]["bias"][0]) == pytest.approx(-1 / (1 + np.exp(logit)), abs=1e-6)
+
+
+def test_rate_penalty_is_the_mean_over_all_units_of_all_modules():
+    cell = ModularRNNCell(("A", "B"), (6, 2), chain("A", "B"), ("A",), ("B",), dt=0.05)
+    model = RecurrentNetwork(cell, 1)
+    variables = model.init(jax.random.key(1), TRIALS.inputs)
+    run = model.apply(variables, TRIALS.inputs)
+    rates = np.concatenate([np.maximum(np.tanh(run.states[name]), 0) for name in ("A", "B")], axis=-1)
+    norm = sum((np.asarray(p) ** 2).sum() for p in jax.tree.leaves(variables["params"]))
+    loss, metrics = rate_penalized_error(model, l2=0.01, rate_penalty=0.3)(variables, TRIALS, {}, 0, True)
+    plain = mean_squared_error(model)(variables, TRIALS, {}, 0, True)[0]
+    assert rates.shape == (6, 4, 8) and (rates > 0).any()
+    assert float(metrics["mean_squared_rate"]) == pytest.approx((rates**2).mean(), rel=1e-5)
+    assert float(metrics["mse"]) == pytest.approx(float(plain), rel=1e-6)
+    assert float(loss) == pytest.approx(float(plain) + 0.01 * norm + 0.3 * (rates**2).mean(), rel=1e-5)
+
+
+def test_rate_penalty_needs_rates():
+    rate_penalized_error(RecurrentNetwork(ContinuousRNNCell(3), 1))
+    with pytest.raises(TypeError, match="VanillaRNN has no method rates"):
+        rate_penalized_error(MODEL)
+    with pytest.raises(ValueError, match="rate_penalty cannot be negative, got -1"):
+        rate_penalized_error(RecurrentNetwork(ContinuousRNNCell(3), 1), rate_penalty=-1.0)
 
 
 @pytest.mark.parametrize("make", [mean_squared_error, binary_cross_entropy])
