@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from ctd_models.data.hdf5 import open_file, read_datasets
-from ctd_models.data.recordings import _Checks
+from ctd_models.data.recordings import Checks
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,7 +71,7 @@ def load_grasp(path: str | os.PathLike) -> GraspData:
         bin_width_s = file.attrs.get("bin_width_s")
     axes |= {f"recordings/{name}": f"trials time neurons_of_{name}" for name in names}
     arrays = read_datasets(path, axes)
-    check = _Checks(path, arrays)
+    check = Checks(path, arrays)
     if bin_width_s is not None and not 0 < float(bin_width_s) < np.inf:
         raise ValueError(f"{os.fspath(path)}: attribute 'bin_width_s' must be positive [s], got {bin_width_s}")
     kinematics = check.finite("trials/kinematics")

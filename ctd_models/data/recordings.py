@@ -77,7 +77,7 @@ def load_recording(
         }
     axes |= {dataset: "trials 2" if name == "target_xy" else "trials" for name, dataset in present.items()}
     arrays = read_datasets(path, axes)
-    check = _Checks(path, arrays)
+    check = Checks(path, arrays)
     time_s = check.times("trials/time_s")
     width = float(np.median(np.diff(time_s))) if bin_width_s is None else float(bin_width_s)
     if not 0 < width < np.inf:
@@ -95,7 +95,7 @@ def load_recording(
     )
 
 
-class _Checks:
+class Checks:
     """Values of datasets, each after a check that names what does not fit."""
 
     def __init__(self, path: str | os.PathLike, arrays: Mapping[str, np.ndarray]):

@@ -15,7 +15,7 @@ from ctd_models.models.activations import activation_named
 from ctd_models.models.initializers import WeightInit, as_initializer
 
 
-class _Cell(nn.RNNCellBase):
+class Cell(nn.RNNCellBase):
     """What our cells share: a state that is one vector of `features`, and weights initialised by fields."""
 
     def initialize_carry(self, rng: PRNGKeyArray, input_shape: tuple[int, ...]) -> Float[Array, "*batch N"]:
@@ -56,7 +56,7 @@ class _Cell(nn.RNNCellBase):
         activation_named(getattr(self, "activation", "tanh"))
 
 
-class VanillaRNNCell(_Cell):
+class VanillaRNNCell(Cell):
     """The vanilla recurrent cell, h' = φ(h W_rec + x W_in + b).
 
     Defaults are those of the integrator of Sussillo et al.'s computation-through-dynamics tutorials.
@@ -84,7 +84,7 @@ class VanillaRNNCell(_Cell):
         return carry, carry
 
 
-class GRUCell(_Cell):
+class GRUCell(Cell):
     """A gated recurrent unit whose reset gate multiplies the state before the matrix product.
 
         r = σ(h W_r + x U_r + b_r + reset_bias)
@@ -151,7 +151,7 @@ def _worth_saving(primitive: Any, *_: Any, **__: Any) -> bool:
     return primitive.name in ("logistic", "tanh", "dot_general")
 
 
-class ContinuousRNNCell(_Cell):
+class ContinuousRNNCell(Cell):
     """A leaky continuous-time rate network, τ dx/dt = −x + φ(x) W_rec + u W_in + b + noise, by Euler steps of dt.
 
     With α = dt/τ:  x' = (1 − α) x + α (φ(x) W_rec + u W_in + b) + √(2α) σ ξ,  ξ ~ N(0, 1);  the output is φ(x').
@@ -211,4 +211,4 @@ class ContinuousRNNCell(_Cell):
 
 def output_of(cell: nn.RNNCellBase, state: Any) -> Float[Any, "*batch N"]:
     """What a cell puts out in a state: of cells that do not tell, the state's last leaf, as h of an LSTM."""
-    return cell.output(state) if isinstance(cell, _Cell) else jax.tree.leaves(state)[-1]
+    return cell.output(state) if isinstance(cell, Cell) else jax.tree.leaves(state)[-1]

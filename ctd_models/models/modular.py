@@ -11,7 +11,7 @@ import numpy as np
 from flax import traverse_util
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
-from ctd_models.models.cells import _Cell
+from ctd_models.models.cells import Cell
 from ctd_models.models.initializers import WeightInit, as_initializer
 
 COLLECTION = "links"
@@ -25,7 +25,7 @@ def chain(*names: str) -> tuple[Link, ...]:
     return tuple(link for a, b in itertools.pairwise(names) for link in ((a, b), (b, a)))
 
 
-class ModularRNNCell(_Cell):
+class ModularRNNCell(Cell):
     """Rate networks that are joined by sparse links, for each module m
 
         τ dx_m/dt = −x_m + r_m W_mm + Σ_{links n → m} r_n W_nm + u B_m + b_m + noise,    r = φ(x)
