@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
+from ctd_models.tasks.checks import check_range
 from ctd_models.tasks.trials import Trials
 
 HIDDEN = 64  # units of the fixed networks that look at the objects
@@ -152,8 +153,8 @@ class DelayedGrasp:
             raise ValueError(f"expected objects [B] of integers, got {objects.dtype} of shape {objects.shape}")
         if jnp.shape(memory_steps) not in ((), objects.shape):
             raise ValueError(f"expected memory_steps {objects.shape} or one, got shape {jnp.shape(memory_steps)}")
-        _check_range("objects", objects, 0, self.num_objects - 1)
-        _check_range("memory_steps", memory_steps, fewest, most)
+        check_range("objects", objects, 0, self.num_objects - 1)
+        check_range("memory_steps", memory_steps, fewest, most)
         noise = self.feature_noise if feature_noise is None else feature_noise
         world, epochs, steps = _world(self), self.epochs(0), jnp.arange(self.num_steps)
         memory_steps = jnp.broadcast_to(jnp.asarray(memory_steps), objects.shape)
@@ -261,11 +262,3 @@ def _make_world(num_shapes: int, num_sizes: int, num_features: int, num_muscles:
 def _smooth(rng: np.random.Generator, latents: np.ndarray, width: int, gain: float) -> np.ndarray:
     """tanh(gain · (z V + c)) of a fixed random layer."""
     return np.tanh(gain * (latents @ rng.normal(size=(latents.shape[1], width)) + rng.normal(size=width)))
-
-
-def _check_range(name: str, values: Any, low: int, high: int) -> None:
-    if isinstance(values, jax.core.Tracer):
-        return
-    values = np.asarray(values)
-    if bad := values[(values < low) | (values > high)].tolist():
-        raise ValueError(f"{name} must lie in {low} … {high}, got {bad[0]}")
