@@ -1,0 +1,21 @@
+"""Sequence to sequence: codes, encoders, attention, decoders, search."""
+
+from ctd_models.models.seq2seq.attention import AdditiveAttention, DotAttention, GeneralAttention
+from ctd_models.models.seq2seq.codes import BitTokens, Signals, Tokens
+from ctd_models.models.seq2seq.layers import Encoded, RecurrentDecoder, RecurrentEncoder
+from ctd_models.models.seq2seq.model import Answers, Memory, Seq2Seq
+
+__all__ = [
+    "AdditiveAttention",
+    "Answers",
+    "BitTokens",
+    "DotAttention",
+    "Encoded",
+    "GeneralAttention",
+    "Memory",
+    "RecurrentDecoder",
+    "RecurrentEncoder",
+    "Seq2Seq",
+    "Signals",
+    "Tokens",
+]

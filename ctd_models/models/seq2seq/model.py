@@ -1,0 +1,142 @@
+"""Sequence to sequence by recurrent networks: an encoder reads, a decoder answers, attention looks back."""
+
+from typing import Any, NamedTuple, no_type_check
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int
+
+from ctd_models.models.seq2seq.checks import check_answers, check_sequences
+from ctd_models.models.seq2seq.layers import RecurrentDecoder, RecurrentEncoder
+
+START = 1
+
+
+class Memory(NamedTuple):
+    """What is kept of the inputs while an answer is given."""
+
+    keys: Float[Array, "B S K"] | None
+    """What queries of the attention are compared with; None without attention."""
+    values: Float[Array, "B S H"] | None
+    """What attention calls up."""
+    mask: Bool[Array, "B S"]
+    """True within the inputs."""
+
+
+class Answers(NamedTuple):
+    """Outputs of a decoder over time, and how it got there."""
+
+    outputs: Float[Array, "B T V"]
+    """Logits of tokens, or values of a signal."""
+    attention: Float[Array, "B T S"] | None
+    """Weights on the places of the inputs at each step; None without attention."""
+    states: Any
+    """States of the decoder after each step, a pytree of [B, T, …]."""
+
+
+class Seq2Seq(nn.Module):
+    """Recurrent encoder and decoder with an attention of your choice.
+
+    At each step the decoder's state asks the attention for a context c_t, and goes on with it and the last output y_{t−1}:
+
+        c_t = attention(s_{t−1}),   s_t = cell(s_{t−1}, [E y_{t−1}, c_t]),   output_t = read_out([s_t, c_t])
+
+    This is the order of Bahdanau, Cho & Bengio (2015, arXiv:1409.0473), for every kind of attention. Without one it is the
+    encoder and decoder of Sutskever, Vinyals & Le (2014, arXiv:1409.3215): all that is known of the inputs is in s_0.
+    """
+
+    source: nn.Module
+    """Code of the inputs: `Tokens`, `BitTokens`, `Signals`, or your own."""
+    target: nn.Module
+    """Code of the answers."""
+    encoder: RecurrentEncoder
+    """Reads the embedded inputs."""
+    decoder: RecurrentDecoder
+    """Gives the answer."""
+    attention: nn.Module | None = None
+    """`AdditiveAttention`, `DotAttention`, `GeneralAttention`, your own, or None."""
+    deterministic: bool = False
+    """Whether dropout is off."""
+
+    def encode(self, inputs: Any, input_lengths: Int[Array, "B"]) -> tuple[Memory, Any]:
+        """(memory of the inputs, state before the first output)."""
+        encoded = self.encoder(self.source.embed(inputs), input_lengths)
+        state = self.decoder.initial_state(encoded.summary)
+        if self.attention is None:
+            return Memory(None, None, encoded.mask), state
+        return Memory(self.attention.keys(encoded.outputs), encoded.outputs, encoded.mask), state
+
+    def advance(self, memory: Memory, state: Any, last: Any) -> tuple[Any, Float[Array, "B V"], Any]:
+        """(next state, output, weights of the attention or None) after the last output [B] (tokens) or [B, O] (a signal)."""
+        context, weights = None, None
+        if self.attention is not None:
+            context, weights = self.attention(self.decoder.query(state), memory.keys, memory.values, memory.mask)
+        state, features = self.decoder.step(state, self.target.embed(last), context)
+        features = features if context is None else jnp.concatenate([features, context], axis=-1)
+        return state, self.target.read_out(features), weights
+
+    def step(self, state: Any, inputs: Float[Any, "*batch E"]) -> tuple[Any, Float[Array, "*batch N"]]:
+        """The decoder as a dynamical system: (state, [embedded last output, context]) → (next state, features)."""
+        if self.attention is None:
+            return self.decoder.step(state, inputs)
+        size = self.target.embedded_size
+        return self.decoder.step(state, inputs[..., :size], inputs[..., size:])
+
+    def start(self, batch_size: int) -> Any:
+        """What stands for the last output before there is one."""
+        if self.target.discrete:
+            return jnp.full(batch_size, START)
+        return jnp.zeros((batch_size, self.target.embedded_size))
+
+    @no_type_check  # it checks its arguments itself
+    def __call__(
+        self, inputs: Any, input_lengths: Int[Array, "B"], targets: Any, sampling_rate: Float[Any, ""] | float = 0.0
+    ) -> Answers:
+        """The outputs for given answers: each follows the right last output (teacher forcing).
+
+        Args:
+            inputs: tokens [B, S] or signals [B, S, U], padded.
+            input_lengths: [B].
+            targets: tokens [B, T] or signals [B, T, O], padded; outputs behind the end of an answer mean nothing.
+            sampling_rate: probability that the last output is the network's own (drawn from its distribution), from the rng
+                stream `sample`, and not the right one: scheduled sampling (Bengio et al. 2015, arXiv:1506.03099). Without
+                that stream, or at 0, it never is.
+
+        Raises:
+            ValueError: shapes that do not fit, and, where they are concrete, tokens or lengths out of range.
+        """
+        check_sequences(self.source, inputs, input_lengths)
+        check_answers(self.target, targets, len(inputs))
+        memory, state = self.encode(inputs, input_lengths)
+        start = self.start(len(inputs))
+        right = jnp.concatenate([start[:, None], targets[:, :-1]], axis=1)
+        sampled = self.has_rng("sample") and not self.deterministic
+
+        def step(model, carry, right):
+            state, own = carry
+            last = right
+            if sampled:
+                take, draw = jax.random.split(model.make_rng("sample"))
+                chosen = jax.random.bernoulli(take, sampling_rate, right.shape[:1])
+                own = jax.random.categorical(draw, own) if model.target.discrete else own
+                last = jnp.where(chosen.reshape(-1, *[1] * (right.ndim - 1)), own, right)
+            state, output, weights = model.advance(memory, state, last)
+            return (state, output), (output, weights, state)
+
+        rollout = nn.scan(
+            step,
+            variable_broadcast=True,
+            split_rngs={"params": False, nn.DenyList("params"): True},
+            in_axes=1,
+            out_axes=1,
+        )
+        first = self._own_start(len(inputs))
+        _, (outputs, weights, states) = rollout(self, (state, first), right)
+        return Answers(outputs, weights, states)
+
+    def _own_start(self, batch_size: int) -> Float[Array, "B V"]:
+        """An output from which the start would be drawn."""
+        if not self.target.discrete:
+            return self.start(batch_size)
+        return jnp.full((batch_size, self.target.vocabulary_size), -1e9).at[:, START].set(0.0)
