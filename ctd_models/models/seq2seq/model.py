@@ -59,8 +59,8 @@ class Seq2Seq(nn.Module):
     deterministic: bool = False
     """Whether dropout is off."""
 
-    def encode(self, inputs: Any, input_lengths: Int[Array, "B"]) -> tuple[Memory, Any]:
-        """(memory of the inputs, state before the first output)."""
+    def encode(self, inputs: Any, input_lengths: Int[Array, "B"], max_length: int | None = None) -> tuple[Memory, Any]:
+        """(memory of the inputs, state before the first output); answers may be of any length."""
         encoded = self.encoder(self.source.embed(inputs), input_lengths)
         state = self.decoder.initial_state(encoded.summary)
         if self.attention is None:
@@ -85,9 +85,7 @@ class Seq2Seq(nn.Module):
 
     def start(self, batch_size: int) -> Any:
         """What stands for the last output before there is one."""
-        if self.target.discrete:
-            return jnp.full(batch_size, START)
-        return jnp.zeros((batch_size, self.target.embedded_size))
+        return start_of(self.target, batch_size)
 
     @no_type_check  # it checks its arguments itself
     def __call__(
@@ -140,3 +138,8 @@ class Seq2Seq(nn.Module):
         if not self.target.discrete:
             return self.start(batch_size)
         return jnp.full((batch_size, self.target.vocabulary_size), -1e9).at[:, START].set(0.0)
+
+
+def start_of(code: Any, batch_size: int) -> Any:
+    """What stands for the last output before there is one: the start marker [B], or a signal of zeros [B, O]."""
+    return jnp.full(batch_size, START) if code.discrete else jnp.zeros((batch_size, code.num_channels))

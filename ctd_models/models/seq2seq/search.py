@@ -56,7 +56,7 @@ def greedy(
 @partial(jax.jit, static_argnums=(0, 4, 5))
 def _greedy(model, variables, inputs, input_lengths, max_length, return_attention):
     batch = len(inputs)
-    memory, state = model.apply(variables, inputs, input_lengths, method="encode")
+    memory, state = model.apply(variables, inputs, input_lengths, max_length, method="encode")
     weights = jnp.zeros((batch, max_length, inputs.shape[1] if return_attention else 0))
     begin = {
         "state": state,
@@ -133,8 +133,8 @@ def beam_search(
 @partial(jax.jit, static_argnums=(0, 5, 6))
 def _beam_search(model, variables, inputs, input_lengths, length_penalty, max_length, K):
     batch, vocabulary = len(inputs), model.target.vocabulary_size
-    memory, state = model.apply(variables, inputs, input_lengths, method="encode")
-    memory, state = jax.tree.map(lambda leaf: jnp.repeat(leaf, K, axis=0), (memory, state))  # [B · K, …]
+    memory, state = model.apply(variables, inputs, input_lengths, max_length, method="encode")
+    memory, state = jax.tree.map(lambda leaf: jnp.repeat(leaf, K, axis=0) if leaf.ndim else leaf, (memory, state))
     only_end = jnp.full(vocabulary, -jnp.inf).at[PADDING].set(0.0)  # an answer that has ended goes on with padding
     begin = {
         "state": state,
@@ -165,7 +165,10 @@ def _beam_search(model, variables, inputs, input_lengths, length_penalty, max_le
         def of_parent(values):  # [B, K, …]
             return jnp.take_along_axis(values, parent.reshape(batch, K, *[1] * (values.ndim - 2)), axis=1)
 
-        state = jax.tree.map(lambda leaf: of_parent(leaf.reshape(batch, K, *leaf.shape[1:])).reshape(leaf.shape), state)
+        def of_parents(leaf):  # [B · K, …], or one number for all, such as a place
+            return of_parent(leaf.reshape(batch, K, *leaf.shape[1:])).reshape(leaf.shape) if leaf.ndim else leaf
+
+        state = jax.tree.map(of_parents, state)
         tokens = of_parent(carry["tokens"]).at[:, :, step].set(token)
         return step + 1, {
             "state": state,
