@@ -1,0 +1,303 @@
+"""Models of sequences against their equations, against all possible answers, and against themselves without padding."""
+
+import itertools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import linen as nn
+
+from ctd_models import GRUCell
+from ctd_models.analysis import find_fixed_points
+from ctd_models.models import step_function
+from ctd_models.models.seq2seq import (
+    AdditiveAttention,
+    BitTokens,
+    DotAttention,
+    GeneralAttention,
+    RecurrentDecoder,
+    RecurrentEncoder,
+    Seq2Seq,
+    Signals,
+    Tokens,
+    TransformerSeq2Seq,
+    beam_search,
+    greedy,
+)
+from ctd_models.tasks import CopySequence, length_mask
+
+KEY = jax.random.key(0)
+TASK = CopySequence(num_symbols=3, longest=4)
+PAIRS = TASK.sample(KEY, 5)
+SIZE = 8
+
+
+def recurrent(attention=None, encoder=None, decoder=None, code=None, **options):
+    encoder = encoder or RecurrentEncoder((GRUCell(SIZE),))
+    decoder = decoder or RecurrentDecoder((GRUCell(SIZE),))
+    codes = [(code or (lambda: Tokens(6, SIZE)))() for _ in range(2)]
+    return Seq2Seq(*codes, encoder, decoder, attention, **options)
+
+
+def deep():
+    """Wu et al.'s stack: a layer both ways, residual layers above it; cells of different kinds."""
+    encoder = RecurrentEncoder(
+        (GRUCell(SIZE), nn.OptimizedLSTMCell(2 * SIZE), GRUCell(2 * SIZE)), num_bidirectional=1, residual=True
+    )
+    decoder = RecurrentDecoder((nn.OptimizedLSTMCell(SIZE), GRUCell(SIZE), GRUCell(SIZE)), residual=True)
+    return recurrent(AdditiveAttention(SIZE), encoder, decoder)
+
+
+MODELS = {
+    "none": recurrent,
+    "additive": lambda: recurrent(AdditiveAttention(SIZE)),
+    "dot": lambda: recurrent(DotAttention()),
+    "general": lambda: recurrent(GeneralAttention(SIZE)),
+    "deep": deep,
+    "self": lambda: TransformerSeq2Seq(Tokens(6, SIZE), Tokens(6, SIZE), features=16, num_heads=2),
+}
+
+
+@pytest.fixture(scope="module")
+def made():
+    """Name → (model, variables), made when first asked for; weights are large, so that answers are definite."""
+    models = {}
+
+    def get(name):
+        if name not in models:
+            model = MODELS[name]()
+            variables = jax.jit(model.init)(jax.random.key(1), *PAIRS[:3])
+            models[name] = model, jax.tree.map(lambda leaf: 2.5 * leaf, variables)
+        return models[name]
+
+    return get
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_padding_changes_nothing(name, made):
+    model, variables = made(name)
+    run = jax.jit(model.apply)
+    longer = CopySequence(num_symbols=3, longest=4, size=7)
+    symbols = jnp.pad(PAIRS.inputs - 3, ((0, 0), (0, 3)), constant_values=1)
+    padded = longer.pairs(symbols, PAIRS.input_lengths)
+    # what stands behind the end must not matter, whatever it is
+    behind = jnp.where(jnp.arange(7) < padded.input_lengths[:, None], padded.inputs, 4)
+    few, many, other = (run(variables, *given[:3]) for given in (PAIRS, padded, padded._replace(inputs=behind)))
+    counts = np.asarray(length_mask(padded.target_lengths, 8))
+    np.testing.assert_array_equal(many.outputs[counts], other.outputs[counts])
+    i, S, T = 1, int(PAIRS.input_lengths[1]), int(PAIRS.target_lengths[1])
+    alone = run(variables, PAIRS.inputs[i : i + 1, :S], PAIRS.input_lengths[i : i + 1], PAIRS.targets[i : i + 1, :T])
+    for answers in (few, many):
+        np.testing.assert_allclose(answers.outputs[i, :T], alone.outputs[0], rtol=1e-5, atol=1e-5)  # rounding
+        if alone.attention is not None:
+            np.testing.assert_allclose(answers.attention[i, :T, :S], alone.attention[0], atol=1e-5)
+            assert not np.asarray(answers.attention[i, :, S:]).any()
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_going_on_step_by_step_is_the_full_pass(name, made):
+    model, variables = made(name)
+    full = model.apply(variables, *PAIRS[:3])
+    memory, state = model.apply(variables, *PAIRS[:2], 5, method="encode")
+    advance = jax.jit(lambda state, last: model.apply(variables, memory, state, last, method="advance"))
+    last = jnp.full(5, 1)
+    for t in range(5):
+        state, output, weights = advance(state, last)
+        np.testing.assert_allclose(output, full.outputs[:, t], rtol=2e-5, atol=2e-5)
+        if weights is not None:
+            np.testing.assert_allclose(weights, full.attention[:, t], atol=1e-5)
+        last = PAIRS.targets[:, t]
+
+
+@pytest.mark.parametrize("name", ["additive", "self"])
+@pytest.mark.parametrize("length_penalty", [0.0, 1.0])
+def test_a_beam_of_all_answers_finds_the_best_one(name, length_penalty, made):
+    model, variables = made(name)
+    said = [[*s, 2] for n in range(3) for s in itertools.product((3, 4, 5), repeat=n)]
+    said += [list(s) for s in itertools.product((3, 4, 5), repeat=3)]
+    lengths = np.array([len(s) for s in said])
+    targets = jnp.array([s + [0] * (3 - len(s)) for s in said])
+    scores = []
+    for i in range(5):  # every answer to each input
+        given = (jnp.repeat(part[i : i + 1], len(said), axis=0) for part in PAIRS[:2])
+        logs = np.asarray(jax.nn.log_softmax(model.apply(variables, *given, targets).outputs))
+        each = np.take_along_axis(logs, np.asarray(targets)[..., None], axis=2)[..., 0]
+        scores.append((each * (np.arange(3) < lengths[:, None])).sum(axis=1))
+    best = (np.array(scores) / ((5 + lengths) / 6) ** length_penalty).argmax(axis=1)
+    options = {"max_length": 3, "beam_size": 4, "length_penalty": length_penalty}
+    found = beam_search(model, variables, *PAIRS[:2], **options)
+    np.testing.assert_array_equal(found.tokens[:, 0], targets[best])
+    np.testing.assert_allclose(found.log_probabilities[:, 0], np.array(scores)[np.arange(5), best], rtol=1e-4)
+    np.testing.assert_array_equal(found.lengths[:, 0], lengths[best])
+
+
+def test_a_beam_of_one_is_greedy_and_stops_early(made):
+    model, variables = made("additive")
+    found = greedy(model, variables, *PAIRS[:2], max_length=6, return_attention=True)
+    beam = beam_search(model, variables, *PAIRS[:2], max_length=6, beam_size=1)
+    np.testing.assert_array_equal(found.tokens, beam.tokens[:, 0])
+    np.testing.assert_allclose(found.log_probabilities, beam.log_probabilities[:, 0], rtol=1e-5)
+    answers = model.apply(variables, *PAIRS[:2], found.tokens)
+    for i, length in enumerate(found.lengths):
+        assert (found.tokens[i, length:] == 0).all()
+        np.testing.assert_array_equal(found.tokens[i, :length], answers.outputs[i, :length].argmax(axis=-1))
+        np.testing.assert_allclose(found.attention[i, :length], answers.attention[i, :length], atol=1e-5)
+    params = variables["params"]
+    bias = params["target"]["readout"]["bias"].at[2].add(1e3)  # says nothing but the end
+    silent = {
+        "params": {**params, "target": {**params["target"], "readout": {**params["target"]["readout"], "bias": bias}}}
+    }
+    found = greedy(model, silent, *PAIRS[:2], max_length=6)
+    assert found.num_steps == 1 and (found.lengths == 1).all() and (found.tokens[:, 0] == 2).all()
+    assert beam_search(model, silent, *PAIRS[:2], max_length=6, beam_size=2).num_steps <= 2
+
+
+def test_searches_are_compiled_once_for_all_lengths(made, compilations):
+    model, variables = made("additive")
+    others = [CopySequence(num_symbols=3, shortest=n, longest=n, size=4).sample(KEY, 5) for n in (1, 2, 4)]
+    for search in (greedy, beam_search):
+        search(model, variables, *others[0][:2], max_length=5)
+        with compilations:
+            for pairs in others:
+                search(model, variables, *pairs[:2], max_length=5)
+        assert compilations.count == 0
+
+
+def test_attention_is_what_its_equation_says():
+    rng = np.random.default_rng(0)
+    query, values = (jnp.asarray(rng.normal(size=size), jnp.float32) for size in ((2, 8), (2, 5, 8)))
+    mask = jnp.arange(5) < jnp.array([[5], [3]])
+
+    def both(module, query, values, mask):
+        return module(query, module.keys(values), values, mask)
+
+    for attention in (DotAttention(), GeneralAttention(8), AdditiveAttention(7)):
+        variables = attention.init(KEY, query, values, mask, method=both)
+        context, weights = attention.apply(variables, query, values, mask, method=both)
+        p = variables.get("params", {})
+        if isinstance(attention, DotAttention):
+            scores = np.einsum("bn,bsn->bs", query, values) / np.sqrt(8)
+        elif isinstance(attention, GeneralAttention):
+            scores = np.einsum("bn,bsh,hn->bs", query, values, p["of_key"]["kernel"])
+        else:
+            of_key = values @ p["of_key"]["kernel"] + p["of_key"]["bias"]
+            hidden = np.tanh((query @ p["of_query"]["kernel"])[:, None] + of_key)
+            scores = (hidden @ p["combine"]["kernel"])[..., 0]
+        expected = np.where(mask, np.exp(scores), 0.0)
+        expected /= expected.sum(axis=1, keepdims=True)
+        np.testing.assert_allclose(weights, expected, rtol=1e-4)
+        np.testing.assert_allclose(context, np.einsum("bs,bsh->bh", expected, values), rtol=1e-3, atol=1e-5)
+    with pytest.raises(ValueError, match="queries have 8 and encoded inputs 6"):
+        DotAttention().apply({}, query, values[..., :6], values[..., :6], mask)
+
+
+def test_bits_are_independent():
+    code = BitTokens(3)
+    features = jax.random.normal(KEY, (4, 5))
+    variables = code.init(KEY, features, method="read_out")
+    probabilities = np.asarray(jax.nn.softmax(code.apply(variables, features, method="read_out")))
+    out = np.asarray(features @ variables["params"]["readout"]["kernel"] + variables["params"]["readout"]["bias"])
+    bits, end = 1 / (1 + np.exp(-out[:, :3])), 1 / (1 + np.exp(-out[:, 3]))
+    np.testing.assert_allclose(probabilities[:, 2], end, rtol=1e-5)
+    assert not probabilities[:, :2].any()
+    for symbol in range(8):
+        on = np.array([symbol >> b & 1 for b in range(3)])
+        expected = (1 - end) * np.prod(np.where(on, bits, 1 - bits), axis=1)
+        np.testing.assert_allclose(probabilities[:, 3 + symbol], expected, rtol=1e-5)
+    embedded = np.asarray(code.apply({}, jnp.array([0, 1, 2, 3, 3 + 5]), method="embed"))
+    np.testing.assert_array_equal(
+        embedded, [[0, 0, 0, 0, 0], [0, 0, 0, 1, 0], [0, 0, 0, 0, 1], [0] * 5, [1, 0, 1, 0, 0]]
+    )
+
+
+def test_scheduled_sampling_feeds_a_network_its_own_outputs():
+    model = recurrent(AdditiveAttention(SIZE), code=lambda: Signals(1))
+    inputs = jax.random.normal(KEY, (3, 6, 1))
+    lengths = jnp.array([6, 4, 5])
+    variables = model.init(KEY, inputs, lengths, inputs)
+    rngs = {"sample": jax.random.key(3)}
+    own = model.apply(variables, inputs, lengths, inputs, 1.0, rngs=rngs).outputs
+    memory, state = model.apply(variables, inputs, lengths, method="encode")
+    last = jnp.zeros((3, 1))
+    for t in range(6):
+        state, last, _ = model.apply(variables, memory, state, last, method="advance")
+        # the first output follows the right start, or the network's own, which is the same
+        np.testing.assert_allclose(own[:, t], last, rtol=1e-5, atol=1e-6)
+    taught = model.apply(variables, inputs, lengths, inputs).outputs
+    np.testing.assert_allclose(
+        model.apply(variables, inputs, lengths, inputs, 0.0, rngs=rngs).outputs, taught, rtol=1e-5
+    )
+    assert not np.allclose(own, taught, atol=1e-3)
+
+
+def test_steps_are_dynamical_systems(made):
+    model, variables = made("additive")
+    memory, state = model.apply(variables, *PAIRS[:2], method="encode")
+    context = np.asarray(memory.values[0, 0])
+    embedded = np.asarray(model.apply(variables, jnp.array(3), method=lambda m, x: m.target.embed(x)))
+    F = step_function(model, variables)  # the decoder, given a token and a context
+    points = find_fixed_points(F, jax.tree.map(np.asarray, state), np.concatenate([embedded, context]), explore=False)
+    (found,) = points.unravel(points.states)
+    (after,), _ = model.apply(
+        variables,
+        (jnp.asarray(found, jnp.float32),),
+        jnp.tile(np.concatenate([embedded, context]), (len(found), 1)),
+        method="step",
+    )
+    np.testing.assert_allclose(after, found, atol=1e-5)
+    reader = step_function(model, variables, part="encoder")
+    points = find_fixed_points(reader, np.asarray(memory.values[:, 0]), embedded, explore=False)
+    assert len(points) >= 1 and points.speeds.max() < 1e-15
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            {"inputs": PAIRS.inputs.at[1, 0].set(6)},
+            r"inputs must lie in 0 … 5 \(the vocabulary\), got 6 at index \(1, 0\)",
+        ),
+        ({"inputs": PAIRS.inputs.at[1, 0].set(-1)}, "got -1 at index"),
+        ({"inputs": PAIRS.inputs[:, :0]}, "none empty"),
+        ({"inputs": PAIRS.inputs.astype(float)}, "of tokens"),
+        ({"lengths": PAIRS.input_lengths.at[2].set(0)}, r"input_lengths must lie in 1 … 4 .*got 0 at index \(2,\)"),
+        ({"lengths": PAIRS.input_lengths.at[2].set(5)}, "got 5 at index"),
+        ({"lengths": PAIRS.input_lengths[:3]}, r"expected input_lengths \[5\]"),
+        ({"targets": PAIRS.targets[:3]}, "there are 5 inputs, but 3 targets"),
+        ({"targets": PAIRS.targets.at[0, 0].set(99)}, "targets must lie in 0 … 5"),
+    ],
+)
+@pytest.mark.parametrize("name", ["additive", "self"])
+def test_bad_sequences(change, message, name, made):
+    model, variables = made(name)
+    given = {"inputs": PAIRS.inputs, "lengths": PAIRS.input_lengths, "targets": PAIRS.targets} | change
+    with pytest.raises(ValueError, match=message):
+        model.apply(variables, *given.values())
+
+
+@pytest.mark.parametrize(
+    ("act", "message"),
+    [
+        (lambda: RecurrentEncoder(()), "one recurrent cell a layer"),
+        (lambda: RecurrentEncoder((nn.Dense(3),)), "RNNCellBase"),
+        (lambda: RecurrentEncoder((GRUCell(3),), num_bidirectional=2), "num_bidirectional must lie in 0 … 1"),
+        (lambda: RecurrentDecoder((GRUCell(3),), dropout=1.0), "dropout is a probability"),
+        (lambda: TransformerSeq2Seq(Tokens(6), Tokens(6), features=15), "even and a multiple"),
+        (lambda: TransformerSeq2Seq(Tokens(6), Tokens(6), features=16, num_heads=3), "multiple of 3 heads"),
+        (lambda: Tokens(3), "vocabulary_size ≥ 4"),
+        (lambda: BitTokens(13), "num_bits must lie in 1 … 12"),
+        (
+            lambda: greedy(recurrent(code=lambda: Signals(1)), {}, PAIRS[0], PAIRS[1], max_length=3),
+            "answers with Signals",
+        ),
+        (lambda: greedy(recurrent(), {}, PAIRS[0], PAIRS[1], max_length=0), "max_length must be"),
+        (
+            lambda: beam_search(recurrent(), {}, PAIRS[0], PAIRS[1], max_length=3, beam_size=5),
+            "beam_size must lie in 1 … 4",
+        ),
+    ],
+)
+def test_bad_models(act, message):
+    with pytest.raises((ValueError, TypeError), match=message):
+        act()
