@@ -31,6 +31,7 @@ def mechanism_of(system, F, values=VALUES, **options):
     return memory_mechanism(F, states, held, np.zeros(system.num_inputs), kind=system.kind, dt=dt, **options)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", MEMORIES)
 def test_twenty_random_tunings_of_every_mechanism(name, compilations):
     def named(tuning):
@@ -65,6 +66,7 @@ def test_what_tells_them_apart():
     np.testing.assert_allclose(np.diag(ring.cross_decoding), ring.decoding)
 
 
+@pytest.mark.slow
 def test_an_arc_of_a_ring_is_told_from_a_line():
     system = ring_attractor(12)
     found = mechanism_of(system, system, 0.3 * VALUES)
@@ -140,6 +142,7 @@ def test_trajectories_of_something_else_are_told():
         memory_mechanism(lambda h, x: 0.1 * h, states, held, np.zeros(1))
 
 
+@pytest.mark.slow
 def test_functions_in_float64_only():
     direction = np.random.default_rng(0).normal(size=64)  # of so many units, that a first search is made in float32
     direction /= np.linalg.norm(direction)
