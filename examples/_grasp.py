@@ -68,7 +68,9 @@ def analyse(settings: Any, problem: "Problem", model: Any, variables: Any) -> St
         for epoch, steps in problem.epochs.items():
             parts = condition_variance(activity[:, steps], problem.objects)
             of_object, total = (parts.condition + parts.interaction).sum(), parts.total.sum()
-            numbers[f"object_share_{name}_{epoch}"] = of_object / total if total > 0 else 0.0  # silent: 0
+            numbers[f"object_share_{name}_{epoch}"] = (
+                of_object / total if of_object > 1e-12 * total else 0.0
+            )  # silent: 0
     others = {name: condition_means(values, problem.objects)[1] for name, values in problem.recordings.items()}
     pairs = (*itertools.combinations(averages, 2), *itertools.product(averages, others))
     for a, b in pairs:

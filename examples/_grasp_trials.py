@@ -7,6 +7,8 @@ if TYPE_CHECKING:
 
     from ctd_models.tasks import Trials
 
+LABELS = ("hold cue", "muscle length [a.u.]")
+
 
 class Problem(NamedTuple):
     """What networks are trained and asked about."""
@@ -20,7 +22,7 @@ class Problem(NamedTuple):
     unseen: "Trials | None"
     """Trials with objects that training never showed."""
     aligned: "Trials"
-    """Trials whose epochs are at the same times, several of each object."""
+    """Trials whose epochs are at the same times, several of each object: what is asked about activity; all of a file."""
     objects: "np.ndarray"
     """The object of each aligned trial."""
     epochs: dict[str, slice]
@@ -29,6 +31,8 @@ class Problem(NamedTuple):
     """`recorded_` and the name → activity of neurons in the aligned trials."""
     dt: float
     """Length of a step [s]."""
+    labels: tuple[str, str]
+    """Names of the last input and of the outputs, with their unit."""
 
 
 def simulated(settings: Any) -> Problem:
@@ -54,7 +58,7 @@ def simulated(settings: Any) -> Problem:
         return *fresh, task.trials(keys[2], objects, memory_steps)
 
     test, unseen, aligned = make(jax.random.key(settings.seed + 1))
-    return Problem(task, task, test, unseen, aligned, objects, task.epochs(memory_steps), {}, task.dt)
+    return Problem(task, task, test, unseen, aligned, objects, task.epochs(memory_steps), {}, task.dt, LABELS)
 
 
 def recorded(settings: Any) -> Problem:
@@ -69,6 +73,8 @@ def recorded(settings: Any) -> Problem:
     from ctd_models.tasks import Trials
 
     data = load_grasp(common.find_data(settings.data))
+    if len(np.unique(data.object)) < 3:
+        raise SystemExit(f"{settings.data} has {len(np.unique(data.object))} objects: their comparison needs 3 or more")
     order = np.random.default_rng(settings.seed).permutation(len(data.inputs))
     parts = np.split(order, [round(0.7 * len(order)), round(0.85 * len(order))])
     if data.split is not None:
@@ -82,9 +88,10 @@ def recorded(settings: Any) -> Problem:
         validation=validation._asdict(),
         test=test,
         unseen=None,
-        aligned=test,
-        objects=data.object[parts[2]],
+        aligned=Trials(*arrays),
+        objects=data.object,
         epochs={"trial": slice(0, arrays[0].shape[1])},
-        recordings={f"recorded_{name}": values[parts[2]] for name, values in data.recordings.items()},
+        recordings={f"recorded_{name}": values for name, values in data.recordings.items()},
         dt=data.bin_width_s or settings.dt,
+        labels=("last input", "kinematics [scaled]"),
     )

@@ -66,7 +66,7 @@ def trained_network(settings, task, network, variables):
 
 
 def numbers_of(held):
-    """Results of a trained network; of each mechanism 1 where it is the one that was named."""
+    """Results of a trained network, `is_…` 1 for the mechanism that was named."""
     import numpy as np
 
     from ctd_models.analysis.memory import MECHANISMS
@@ -78,7 +78,7 @@ def numbers_of(held):
         "motion": mechanism.motion,
         "num_slow_modes": mechanism.num_slow,
         "leading_eigenvalue": float(np.median(np.abs(mechanism.points.eigenvalues[:, 0]))),
-        **{f"is_{name.replace(' ', '_')}": int(name == mechanism.name) for name in MECHANISMS},
+        **{f"trained_is_{name.replace(' ', '_')}": int(name == mechanism.name) for name in MECHANISMS},
     }
 
 
@@ -103,7 +103,9 @@ def draw(settings, history, trials, outputs, columns, named) -> None:
 
     common.save_figure(plot_history(history, "mse").figure, settings.out, "loss")
     targets = np.where(np.asarray(trials.mask) > 0, trials.targets, np.nan)
-    common.save_figure(plot_trials(trials.inputs, targets, outputs), settings.out, "trials")
+    figure = plot_trials(trials.inputs, targets, outputs)
+    figure.axes[0].legend(["strength f", "stimulus on"], frameon=False, fontsize="small")
+    common.save_figure(figure, settings.out, "trials")
     figure, panels = plt.subplots(3, len(columns), figsize=(2.9 * len(columns), 8.2), layout="constrained")
     for i, (column, held) in enumerate(zip(panels.T, columns, strict=True)):
         plot_memory(held.mechanism, held.states, held.values, axes=column, first=i == 0)
@@ -112,8 +114,10 @@ def draw(settings, history, trials, outputs, columns, named) -> None:
         )
     common.save_figure(figure, settings.out, "mechanisms")
     figure, axes = plt.subplots(figsize=(5, 3.4), layout="constrained")
-    for name, levels in shares(named).items():
-        axes.plot(settings.tuning_noise, levels, "o-", label=name)
+    for i, (name, levels) in enumerate(shares(named).items()):
+        axes.plot(
+            settings.tuning_noise, levels, "os^D"[i % 4], ls=("-", "--", "-.", ":")[i % 4], ms=9 - 2 * i, label=name
+        )
     axes.set(xscale="log", ylim=(-0.04, 1.04), xlabel="noise in the connections (× 1/√units)")
     axes.set_ylabel("networks that are still named so")
     axes.legend(frameon=False, fontsize="small")

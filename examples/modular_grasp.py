@@ -51,6 +51,8 @@ def main(settings: Settings) -> dict[str, float]:
     from ctd_models.models import ModularRNNCell, RecurrentNetwork, chain
     from ctd_models.training import rate_penalized_error
 
+    if len(settings.modules) < 2:
+        raise SystemExit(f"a chain needs two modules or more, got {' '.join(settings.modules)}")
     if settings.quick:
         settings = common.shortened(settings, num_steps=500, learning_rate=4e-3, dt=0.04)
     problem = recorded(settings) if settings.data else simulated(settings)
@@ -61,7 +63,7 @@ def main(settings: Settings) -> dict[str, float]:
         inputs_to=settings.modules[:1],
         output_from=settings.modules[-1:],
         density=settings.density,
-        tau=max(settings.tau, problem.dt),
+        tau=settings.tau,
         dt=problem.dt,
     )
     model = RecurrentNetwork(cell, problem.test.targets.shape[-1])

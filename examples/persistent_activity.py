@@ -39,6 +39,10 @@ def main(settings: Settings) -> dict[str, float]:
     from ctd_models.models import make_network
     from ctd_models.tasks import ParametricWorkingMemory
 
+    if settings.num_values < 10 or settings.num_tunings < 1 or not min(settings.tuning_noise, default=-1) >= 0:
+        raise SystemExit(
+            "expected num_values ≥ 10, num_tunings ≥ 1 and tuning_noise of one number or more, not negative"
+        )
     if settings.quick:
         settings = common.shortened(settings, num_steps=400, hidden_size=32, num_tunings=3, num_values=60)
     task = ParametricWorkingMemory()

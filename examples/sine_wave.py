@@ -86,13 +86,11 @@ def analyse(settings, task, model, variables, trajectory):
     unstable = (points.num_unstable == 2) & (np.abs(pair) > 1)  # elsewhere no oscillation leaves the point
     predicted[np.flatnonzero(there)[unstable]] = np.angle(pair[unstable]) / task.dt
     both = np.isfinite(predicted + produced)
-    numbers = {
-        "num_inputs_with_fixed_point": int(there.sum()),
-        "num_inputs_with_unstable_pair": int(unstable.sum()),
-        "frequency_correlation": float(np.corrcoef(predicted[both], produced[both])[0, 1]),
-        "frequency_error": float(np.abs(predicted[both] - produced[both]).mean()),
-        "produced_frequency_error": float(np.abs(produced - task.frequencies)[both].mean()),
-    }
+    numbers = {"num_inputs_with_fixed_point": there.sum(), "num_inputs_with_unstable_pair": unstable.sum()}
+    if both.sum() > 2:  # of a network that did not learn there is no correlation to tell
+        numbers["frequency_correlation"] = np.corrcoef(predicted[both], produced[both])[0, 1]
+        numbers["frequency_error"] = np.abs(predicted[both] - produced[both]).mean()
+        numbers["produced_frequency_error"] = np.abs(produced - task.frequencies)[both].mean()
     return points, predicted, produced, numbers
 
 

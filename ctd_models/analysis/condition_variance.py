@@ -1,6 +1,7 @@
 """How much of activity is due to time, to the condition, to both together, and to single trials."""
 
 import dataclasses
+import warnings
 from typing import Any, no_type_check
 
 import numpy as np
@@ -73,12 +74,21 @@ def condition_variance(activity: Float[Any, "trials time units"], conditions: In
 
     Raises:
         ValueError: shapes that do not fit or are empty, or values that are not finite.
+
+    Warns:
+        RuntimeWarning: conditions with a single trial.
     """
     activity = np.asarray(activity, np.float64)
     if activity.ndim != 3 or 0 in activity.shape:
         raise ValueError(f"expected activity [trials, time, units] with no empty axis, got shape {activity.shape}")
     check_finite("activity", activity)
     labels, averages = condition_means(activity, conditions)
+    if (lone := (np.unique(conditions, return_counts=True)[1] == 1).sum()) and len(labels) > 1:
+        warnings.warn(
+            f"{lone} of {len(labels)} conditions have one trial only: what is its own counts as the condition's",
+            RuntimeWarning,
+            stacklevel=2,
+        )
     members = np.searchsorted(labels, np.asarray(conditions))
     weights = np.bincount(members) / len(activity)
     over_trials = np.einsum("c,ctu->tu", weights, averages)

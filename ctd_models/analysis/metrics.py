@@ -28,7 +28,7 @@ def r2_score(targets: Float[Any, "... dims"], predictions: Float[Any, "... dims"
 
 @no_type_check  # it checks its arguments itself
 def normalized_error(
-    targets: Float[Any, "... dims"], predictions: Float[Any, "... dims"], mask: Float[Any, "... _"] | None = None
+    targets: Float[Any, "... dims"], predictions: Float[Any, "... dims"], mask: Float[Any, "..."] | None = None
 ) -> float:
     """Squared error as a share of the variance, Σ (y − ŷ)² / Σ (y − ȳ)²; 0 is perfect, 1 as good as the means.
 
@@ -37,15 +37,18 @@ def normalized_error(
 
     Args:
         targets, predictions: y and ŷ.
-        mask: [..., 1] or [..., dims], weight of each sample, such as the mask of `Trials`; None: all are 1.
+        mask: [...], [..., 1] or [..., dims], weight of each sample, such as the mask of `Trials`; None: all are 1.
 
     Raises:
         ValueError: the shapes do not fit or are empty, a value is not finite, or nothing that counts varies.
     """
     y, predicted = _alike(targets, predictions, "targets", "predictions")
     weights = np.ones(y.shape) if mask is None else np.asarray(mask, np.float64)
-    if weights.shape not in (y.shape, (*y.shape[:-1], 1)) or not np.isfinite(weights).all() or (weights < 0).any():
+    weights = weights[..., None] if weights.shape == y.shape[:-1] else weights
+    if weights.shape not in (y.shape, (*y.shape[:-1], 1)):
         raise ValueError(f"expected a mask of weights {(*y.shape[:-1], 1)} or {y.shape}, got shape {weights.shape}")
+    if not (weights >= 0).all() or not np.isfinite(weights).all():
+        raise ValueError(f"weights of the mask are finite and not negative, got {weights.min()} … {weights.max()}")
     y, predicted, weights = (
         a.reshape(-1, y.shape[-1]) for a in (y, predicted, np.broadcast_to(weights, y.shape).astype(np.float64))
     )

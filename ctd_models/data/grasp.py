@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+import warnings
 from collections.abc import Mapping
 
 import h5py
@@ -48,7 +49,8 @@ def load_grasp(path: str | os.PathLike) -> GraspData:
     Datasets: `trials/inputs` [trials, time, U], `trials/kinematics` [trials, time, K], `trials/object` [trials] (labels, 0
     or larger); and where present `trials/mask` [trials, time] (weights, 0 where nothing counts; without it every step
     counts), `trials/split` [trials] (0 train, 1 validation, 2 test) and `recordings/NAME` [trials, time, neurons] for any
-    names. The attribute `bin_width_s` of the file, where present, is the length of a step [s].
+    names. All values must be finite, also where nothing counts. The attribute `bin_width_s` of the file, where present, is
+    the length of a step [s].
 
     A file is written by
 
@@ -59,6 +61,10 @@ def load_grasp(path: str | os.PathLike) -> GraspData:
         FileNotFoundError: there is no such file.
         ValueError: a dataset is missing or misshapen, or holds values that are not what they should be. The message names
             file, dataset, expected axes and the shape, or the offending value and its index.
+        TypeError: a dataset does not hold numbers.
+
+    Warns:
+        UserWarning: the group `trials` holds other datasets, which are not read.
     """
     axes = {"trials/inputs": "trials time U", "trials/kinematics": "trials time K", "trials/object": "trials"}
     optional = {"trials/mask": "trials time", "trials/split": "trials"}
@@ -69,11 +75,17 @@ def load_grasp(path: str | os.PathLike) -> GraspData:
             raise ValueError(f"{os.fspath(path)}: 'recordings' must be a group of datasets, found a dataset")
         names = sorted(group or ())
         bin_width_s = file.attrs.get("bin_width_s")
+        unknown = sorted({f"trials/{name}" for name in file.get("trials", ())} - set(axes))
+    if unknown:
+        warnings.warn(f"{os.fspath(path)}: not read: {', '.join(unknown)}", UserWarning, stacklevel=2)
     axes |= {f"recordings/{name}": f"trials time neurons_of_{name}" for name in names}
     arrays = read_datasets(path, axes)
     check = Checks(path, arrays)
-    if bin_width_s is not None and not 0 < float(bin_width_s) < np.inf:
-        raise ValueError(f"{os.fspath(path)}: attribute 'bin_width_s' must be positive [s], got {bin_width_s}")
+    number = isinstance(bin_width_s, (int, float, np.number))
+    if bin_width_s is not None and not (number and 0 < bin_width_s < np.inf):
+        raise ValueError(
+            f"{os.fspath(path)}: attribute 'bin_width_s' must be a positive number [s], got {bin_width_s!r}"
+        )
     kinematics = check.finite("trials/kinematics")
     mask = np.ones(kinematics.shape[:2])
     if "trials/mask" in arrays:

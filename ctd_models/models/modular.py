@@ -77,9 +77,15 @@ class ModularRNNCell(Cell):
     """True switches the noise off."""
 
     def __post_init__(self):
-        for name in ("modules", "sizes", "inputs_to", "output_from"):
-            object.__setattr__(self, name, tuple(getattr(self, name)))
+        for name in ("modules", "sizes", "inputs_to", "output_from", "links"):
+            if isinstance(value := getattr(self, name), str) or not np.iterable(value):
+                raise ValueError(f"{name} must be a tuple, one entry for each, got {value!r}")
+            object.__setattr__(self, name, tuple(value))
+        if wrong := [link for link in self.links if isinstance(link, str) or not np.iterable(link)]:
+            raise ValueError(f"links must be pairs (source, target), got {wrong[0]!r}")
         object.__setattr__(self, "links", tuple(tuple(link) for link in self.links))
+        sizes = (int(size) if isinstance(size, np.integer) else size for size in self.sizes)
+        object.__setattr__(self, "sizes", tuple(sizes))
         _check_modules(self)
         super().__post_init__()
         if not 0 < self.dt <= self.tau:
@@ -131,7 +137,14 @@ class ModularRNNCell(Cell):
         return x, self.output(x)
 
     def rates(self, state: Mapping[str, Float[Any, "..."]]) -> dict[str, Float[Array, "..."]]:
-        """The rates φ(x) of each module."""
+        """The rates φ(x) of each module.
+
+        Raises:
+            ValueError: the state is no mapping with all modules.
+        """
+        if not isinstance(state, Mapping) or set(state) != set(self.modules):
+            found = sorted(state) if isinstance(state, Mapping) else f"an array of shape {jnp.shape(state)}"
+            raise ValueError(f"expected a state by module, {self.modules}, got {found}")
         return {name: self.activate(state[name]) for name in self.modules}
 
     def output(self, carry: Mapping[str, Float[Any, "..."]]) -> Float[Array, "*batch O"]:
@@ -253,7 +266,7 @@ def _check_modules(cell: ModularRNNCell) -> None:
         raise ValueError(
             f"links must be different pairs (source, target) of two of the modules {names}, got {cell.links}"
         )
-    if not 0 < cell.density <= 1:
+    if not isinstance(cell.density, (int, float)) or not 0 < cell.density <= 1:
         raise ValueError(
             f"density, the share of a link's weights that are there, must lie in (0, 1], got {cell.density}"
         )

@@ -55,7 +55,7 @@ def plot_memory(
     order = np.argsort(shown)
     apart = np.linalg.norm(np.diff(states[order, -1], axis=0), axis=1)
     axes[1].plot((shown[order][1:] + shown[order][:-1]) / 2, apart, ".-", lw=0.8, ms=4)
-    axes[1].set(xlabel=label, ylim=(0, 1.1 * apart.max()))
+    axes[1].set(xlabel=label, ylim=(0, 1.1 * max(apart.max(), 1e-2 * np.ptp(places))))
     edges = (mechanism.times[0], mechanism.times[-1])
     image = axes[2].imshow(
         np.clip(mechanism.cross_decoding, 0, 1), origin="lower", extent=(*edges, *edges), vmin=0, vmax=1, aspect="equal"
@@ -64,6 +64,6 @@ def plot_memory(
     axes[2].set(xlabel="read at (step of the delay)")
     if first:
         axes[0].set_ylabel("PC 2")
-        axes[1].set_ylabel("distance to the next state")
+        axes[1].set_ylabel("distance between the end states\nof neighbouring values")
         axes[2].set_ylabel("reader of (step of the delay)")
     return axes[0].figure

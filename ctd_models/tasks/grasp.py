@@ -73,8 +73,8 @@ class DelayedGrasp:
         object.__setattr__(self, "memory", tuple(float(t) for t in self.memory))
         least = {"num_shapes": 1, "num_sizes": 2, "num_features": 1, "num_muscles": 2 * max(ARM, HAND)}
         for name, fewest in least.items():
-            if getattr(self, name) < fewest:
-                raise ValueError(f"{name} must be at least {fewest}, got {getattr(self, name)}")
+            if isinstance(getattr(self, name), str) or getattr(self, name) != int(max(fewest, getattr(self, name))):
+                raise ValueError(f"{name} must be a whole number of at least {fewest}, got {getattr(self, name)!r}")
         if self.num_features > (most := min(HIDDEN, self.num_objects - 1)):
             raise ValueError(f"{self.num_objects} objects have at most {most} features, got {self.num_features}")
         if self.feature_noise < 0:
@@ -87,9 +87,9 @@ class DelayedGrasp:
             if round(getattr(self, name) / self.dt) < 1:
                 raise ValueError(f"{name} must last a step (dt = {self.dt} s) or more, got {getattr(self, name)} s")
         if self.objects is not None:
-            object.__setattr__(self, "objects", tuple(int(i) for i in self.objects))
             if not self.objects or not set(self.objects) <= set(range(self.num_objects)):
                 raise ValueError(f"objects must be among 0 … {self.num_objects - 1}, got {self.objects}")
+            object.__setattr__(self, "objects", tuple(int(i) for i in self.objects))
 
     @property
     def num_objects(self) -> int:
@@ -151,8 +151,11 @@ class DelayedGrasp:
         objects, (fewest, most) = jnp.asarray(objects), self.memory_range
         if objects.ndim != 1 or not jnp.issubdtype(objects.dtype, jnp.integer):
             raise ValueError(f"expected objects [B] of integers, got {objects.dtype} of shape {objects.shape}")
-        if jnp.shape(memory_steps) not in ((), objects.shape):
-            raise ValueError(f"expected memory_steps {objects.shape} or one, got shape {jnp.shape(memory_steps)}")
+        shape, kind = jnp.shape(memory_steps), jnp.result_type(memory_steps)
+        if shape not in ((), objects.shape) or not jnp.issubdtype(kind, jnp.integer):
+            raise ValueError(f"expected memory_steps {objects.shape} or one, integers, got {kind} of shape {shape}")
+        if feature_noise is not None and not feature_noise >= 0:
+            raise ValueError(f"feature_noise cannot be negative, got {feature_noise}")
         check_range("objects", objects, 0, self.num_objects - 1)
         check_range("memory_steps", memory_steps, fewest, most)
         noise = self.feature_noise if feature_noise is None else feature_noise

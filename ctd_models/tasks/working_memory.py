@@ -1,12 +1,14 @@
 """Comparison of two stimuli across a delay."""
 
 import dataclasses
-from typing import Any
+from typing import Any, no_type_check
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Float, Int, PRNGKeyArray
 
+from ctd_models.tasks.checks import check_range
 from ctd_models.tasks.trials import Trials
 
 
@@ -35,12 +37,12 @@ class ParametricWorkingMemory:
     def __post_init__(self):
         object.__setattr__(self, "differences", tuple(float(d) for d in self.differences))
         for name in ("num_stimulus", "shortest_delay", "num_response"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+            if getattr(self, name) < 1 or getattr(self, name) != int(getattr(self, name)):
+                raise ValueError(f"{name} must be a whole number of at least 1, got {getattr(self, name)}")
         if self.longest_delay < self.shortest_delay:
             raise ValueError(f"expected delays in rising order, got {self.shortest_delay} and {self.longest_delay}")
-        if len(self.differences) != 2 or not 0 < self.differences[0] <= self.differences[1]:
-            raise ValueError(f"differences must be two positive numbers in rising order, got {self.differences}")
+        if len(self.differences) != 2 or not 0 < self.differences[0] <= self.differences[1] <= 2:
+            raise ValueError(f"differences must be two numbers in rising order, in (0, 2], got {self.differences}")
         if self.noise_std < 0:
             raise ValueError(f"noise_std cannot be negative, got {self.noise_std}")
 
@@ -49,6 +51,7 @@ class ParametricWorkingMemory:
         """Steps T in a trial, in which the longest delay fits."""
         return 2 * self.num_stimulus + self.longest_delay + self.num_response
 
+    @no_type_check  # it checks its arguments itself
     def trials(
         self,
         first: Float[Any, "B"],
@@ -56,8 +59,17 @@ class ParametricWorkingMemory:
         delays: Int[Any, "B"],
         key: PRNGKeyArray | None = None,
     ) -> Trials:
-        """Trials with given stimuli and delays [steps]: inputs [B, T, 2], targets [B, T, 1]; without a key without noise."""
+        """Trials with given stimuli and delays [steps]: inputs [B, T, 2], targets [B, T, 1]; without a key without noise.
+
+        Raises:
+            ValueError: shapes that do not fit, or delays for which there is no room (in `jax.jit` only shapes are seen).
+        """
         first, second, delays = jnp.asarray(first), jnp.asarray(second), jnp.asarray(delays)
+        if first.ndim != 1 or not first.shape == second.shape == delays.shape:
+            raise ValueError(
+                f"expected first, second and delays [B], got shapes {first.shape}, {second.shape} and {delays.shape}"
+            )
+        check_range("delays", delays, 1, self.longest_delay)
         step = jnp.arange(self.num_steps)
         again = (self.num_stimulus + delays)[:, None]  # where the second stimulus begins
         is_first = jnp.broadcast_to(step < self.num_stimulus, (len(first), self.num_steps))
@@ -83,5 +95,7 @@ class ParametricWorkingMemory:
     def delay_states(self, states: Any) -> Any:
         """The part of states [B, T, ...] of trials with the longest delay that lies in it: longest_delay + 1 times, from the
         state that the first stimulus leaves."""
+        if wrong := {np.shape(leaf) for leaf in jax.tree.leaves(states) if np.shape(leaf)[1:2] != (self.num_steps,)}:
+            raise ValueError(f"expected states [B, {self.num_steps}, ...], got shapes {sorted(wrong)}")
         first = self.num_stimulus - 1
         return jax.tree.map(lambda leaf: leaf[:, first : first + self.longest_delay + 1], states)

@@ -76,3 +76,9 @@ def test_what_does_not_fit_is_named():
         condition_variance(activity, conditions)
     with pytest.raises(ValueError, match="does not vary"):
         print(condition_variance(np.ones((4, 3, 2)), [0, 0, 1, 1]))
+
+
+def test_lone_trials_are_told():
+    activity = np.random.default_rng(0).normal(size=(6, 4, 3))
+    with pytest.warns(RuntimeWarning, match="2 of 4 conditions have one trial only"):
+        condition_variance(activity, np.array([0, 0, 1, 2, 2, 3]))

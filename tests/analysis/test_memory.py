@@ -31,6 +31,7 @@ def mechanism_of(system, F, values=VALUES, **options):
     return memory_mechanism(F, states, held, np.zeros(system.num_inputs), kind=system.kind, dt=dt, **options)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", MEMORIES)
 def test_twenty_random_tunings_of_every_mechanism(name, compilations):
     def named(tuning):
@@ -61,10 +62,11 @@ def test_what_tells_them_apart():
     assert moving.decoding.min() > 0.99 > 0.5 > moving.cross_decoding.min()
     # A reader of noise σ = 0.05 · spread along a line: the least error is σ² / (1 + σ²) of the variance
     assert line.decoding[-1] == pytest.approx(1 - 0.05**2 / (1 + 0.05**2), abs=5e-4)
-    assert "line attractor, of 60 states over 100 steps" in repr(line)
+    assert "line attractor, of 60 states over 100 steps" in repr(line) and line.dimension == bank.dimension == 1
     np.testing.assert_allclose(np.diag(ring.cross_decoding), ring.decoding)
 
 
+@pytest.mark.slow
 def test_an_arc_of_a_ring_is_told_from_a_line():
     system = ring_attractor(12)
     found = mechanism_of(system, system, 0.3 * VALUES)
@@ -74,6 +76,9 @@ def test_an_arc_of_a_ring_is_told_from_a_line():
 def test_a_value_that_fades_or_is_not_there_is_no_memory():
     system = line_attractor(8, leak=0.1)
     assert mechanism_of(system, system).name == "no memory"  # 0.9^100 of it is left
+    system = line_attractor(8, leak=0.02)
+    found = mechanism_of(system, system)
+    assert found.name == "decaying memory" and found.num_attractors == 1  # 13 % is left, enough to be read
     line = line_attractor(8)
     states, held = delay_trajectories(line, VALUES, 50)
     shuffled = np.random.default_rng(0).permutation(held)
@@ -101,6 +106,53 @@ def test_two_memories_a_plane_and_a_chain():
     found = memory_mechanism(chain, simulate(chain, first, num_steps=25), VALUES)
     assert found.name == "dynamic representation"
     assert memory_mechanism(chain, simulate(chain, first, num_steps=40), VALUES).name == "no memory"  # past its end
+
+
+def test_motion_that_all_trials_share_is_not_the_memory():
+    def ramp(h):  # the value in h[0], and a clock
+        return jnp.stack([h[0], h[1] + 0.02, 0.5 * h[2]])
+
+    states = simulate(ramp, VALUES[:, None] * [1.0, 0.0, 0.0], num_steps=100)
+    found = memory_mechanism(ramp, states, VALUES)
+    assert found.name == "line attractor" and found.motion < 1e-9
+    assert found.common_motion == pytest.approx(0.02 * 50 / VALUES.std())
+
+    def drift(h):  # nothing stands still, but little happens in the delay
+        return h + 0.004
+
+    found = memory_mechanism(drift, simulate(drift, VALUES[:, None], num_steps=100), VALUES)
+    assert found.name == "line attractor" and found.manifold is None
+
+
+def test_one_value_of_two_is_held():
+    def half(h):
+        return jnp.stack([h[0], 0 * h[1]])
+
+    pairs = np.random.default_rng(2).uniform(-1, 1, (60, 2))
+    found = memory_mechanism(half, simulate(half, pairs, num_steps=40), pairs)
+    assert found.name == "line attractor"
+    assert found.decoding_of_each[0] > 0.98 and found.decoding_of_each[1] < 0.1
+    assert "R² of 2 values, mean, at the end" in repr(found)
+
+
+def test_trajectories_of_something_else_are_told():
+    line = line_attractor(8)
+    states, held = delay_trajectories(line, VALUES, 50)
+    with pytest.warns(RuntimeWarning, match="one step of F misses the next state"):
+        memory_mechanism(lambda h, x: 0.1 * h, states, held, np.zeros(1))
+
+
+@pytest.mark.slow
+def test_functions_in_float64_only():
+    direction = np.random.default_rng(0).normal(size=64)  # of so many units, that a first search is made in float32
+    direction /= np.linalg.norm(direction)
+    weights = np.outer(direction, direction)
+
+    def integrate(h):
+        return h + 0.1 * (-h + weights @ h)
+
+    found = memory_mechanism(integrate, simulate(integrate, VALUES[:, None] * direction, num_steps=50), VALUES)
+    assert found.name == "line attractor"
 
 
 def test_states_that_are_pytrees():

@@ -36,8 +36,11 @@ def test_normalized_error_by_hand():
     assert normalized_error(7 * targets, 7 * predictions) == pytest.approx(1 / 28)
     with pytest.raises(ValueError, match="do not vary where the mask counts"):
         normalized_error(targets, predictions, [[0], [0], [2]])
-    with pytest.raises(ValueError, match=r"weights \(3, 1\) or \(3, 2\), got shape \(3,\)"):
-        normalized_error(targets, predictions, [1, 1, 1])
+    assert normalized_error(targets, predictions, [1, 1, 2]) == normalized_error(targets, predictions, [[1], [1], [2]])
+    with pytest.raises(ValueError, match=r"weights \(3, 1\) or \(3, 2\), got shape \(2,\)"):
+        normalized_error(targets, predictions, [1, 1])
+    with pytest.raises(ValueError, match="finite and not negative, got -1"):
+        normalized_error(targets, predictions, [1, 1, -1])
 
 
 def test_r2_of_the_mean_is_zero_and_of_the_truth_is_one():

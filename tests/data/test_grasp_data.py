@@ -70,8 +70,12 @@ def test_what_does_not_fit_is_named(write, arrays, name, change, message):
 
 
 def test_steps_have_a_length_and_recordings_a_group(write, arrays):
-    with pytest.raises(ValueError, match="'bin_width_s' must be positive"):
+    with pytest.raises(ValueError, match="'bin_width_s' must be a positive number"):
         load_grasp(write(arrays, bin_width_s=-1.0))
+    with pytest.raises(ValueError, match=r"positive number \[s\], got '20ms'"):
+        load_grasp(write(arrays, bin_width_s="20ms"))
+    with pytest.warns(UserWarning, match="not read: trials/masks"):
+        load_grasp(write(arrays | {"trials/masks": np.ones(3)}))
     arrays = {name: array for name, array in arrays.items() if not name.startswith("recordings")}
     with pytest.raises(ValueError, match="'recordings' must be a group of datasets, found a dataset"):
         load_grasp(write(arrays | {"recordings": np.ones(3)}))

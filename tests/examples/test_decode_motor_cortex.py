@@ -56,6 +56,7 @@ def finished(tmp_path_factory):
     return folder / "results", process.stdout
 
 
+@pytest.mark.slow
 def test_a_recording_of_the_same_layout_is_decoded(finished):
     out, printed = finished
     results = json.loads((out / "results.json").read_text())
@@ -67,6 +68,7 @@ def test_a_recording_of_the_same_layout_is_decoded(finished):
     assert f"{results['test_r2_force']:.5g}" in printed
 
 
+@pytest.mark.slow
 def test_it_leaves_figures_fixed_points_and_a_checkpoint(finished):
     out, _ = finished
     for name in ("decoded_force", "cross_validation", "fixed_points"):

@@ -81,7 +81,7 @@ def test_persistent_activity(tmp_path):
     results, printed = run("persistent_activity", tmp_path)
     assert results["mechanism_accuracy"] == 1
     assert results["comparison_accuracy"] > 0.95
-    assert sum(value for name, value in results.items() if name.startswith("is_")) == 1
+    assert sum(value for name, value in results.items() if name.startswith("trained_is_")) == 1
     assert "MemoryMechanism: " in printed
     assert all((tmp_path / f"{name}.png").exists() for name in ("mechanisms", "tuning", "trials", "loss"))
 

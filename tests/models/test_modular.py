@@ -277,3 +277,9 @@ def test_what_does_not_fit_is_named(trained):
         cell.apply(alone(variables), state | {"AIP": jnp.zeros(6)}, jnp.zeros(3))
     with pytest.raises(ValueError, match="ModularRNNCell expected inputs with 3 features, got 4"):
         cell.apply(alone(variables), state, jnp.zeros(4), rngs={"noise": jax.random.key(0)})
+
+
+def test_rates_need_all_modules():
+    cell = ModularRNNCell(("A", "B"), (3, 4), chain("A", "B"), inputs_to=("A",), output_from=("B",))
+    with pytest.raises(ValueError, match=r"expected a state by module, \('A', 'B'\), got \['A'\]"):
+        cell.rates({"A": jnp.zeros(3)})

@@ -102,9 +102,9 @@ def test_the_ideal_integrator_does_not_depend_on_the_step(dt):
         (lambda: ContextDecision(dt=1.0), "0 < dt ≤ duration"),
         (lambda: ContextDecision(noise_std=-1.0), "noise_std cannot be negative"),
         (lambda: ContextDecision(num_response=100), "num_response must lie in 1 … 75"),
-        (lambda: ParametricWorkingMemory(num_response=0), "num_response must be at least 1"),
+        (lambda: ParametricWorkingMemory(num_response=0), "num_response must be a whole number of at least 1"),
         (lambda: ParametricWorkingMemory(longest_delay=5), "delays in rising order, got 10 and 5"),
-        (lambda: ParametricWorkingMemory(differences=(0.0, 1.0)), "two positive numbers"),
+        (lambda: ParametricWorkingMemory(differences=(0.0, 1.0)), "two numbers in rising order"),
         (lambda: ParametricWorkingMemory(noise_std=-1.0), "noise_std cannot be negative"),
     ],
 )

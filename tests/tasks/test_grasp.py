@@ -111,7 +111,7 @@ def test_samples_are_drawn_from_the_chosen_objects_with_memories_over_the_range(
     ("fields", "message"),
     [
         ({"num_features": 48}, "48 objects have at most 47 features, got 48"),
-        ({"num_muscles": 3}, "num_muscles must be at least 12, got 3"),
+        ({"num_muscles": 3}, "num_muscles must be a whole number of at least 12, got 3"),
         ({"memory": (0.5, 0.3)}, r"a shortest and a longest time \[s\], got \(0.5, 0.3\)"),
         ({"cue": 0.001}, r"cue must last a step \(dt = 0.02 s\) or more, got 0.001 s"),
         ({"objects": (48,)}, r"objects must be among 0 … 47, got \(48,\)"),
@@ -129,7 +129,7 @@ def test_bad_trials():
         ([48], 20, "objects must lie in 0 … 47, got 48"),
         ([1], 36, "memory_steps must lie in 15 … 35, got 36"),
         ([1.0], 20, r"objects \[B\] of integers, got float32"),
-        ([1, 2], jnp.array([20]), r"memory_steps \(2,\) or one, got shape \(1,\)"),
+        ([1, 2], jnp.array([20]), r"memory_steps \(2,\) or one, integers, got int32 of shape \(1,\)"),
     ):
         with pytest.raises(ValueError, match=message):
             trials(objects, memory_steps)

@@ -86,6 +86,7 @@ def test_training_begins_at_the_mean_rates(variables):
     np.testing.assert_allclose(np.exp(bias), SPIKES.mean(axis=(0, 1)), rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_every_step_has_other_trials_and_other_noise():
     """The metrics of a step that does not move the weights differ only by its trials and its noise."""
     marked = TRIALS._replace(labels=np.arange(64))

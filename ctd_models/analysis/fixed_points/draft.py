@@ -48,7 +48,7 @@ def draft_of(pursuit: Pursuit, F: Any, candidates: Any, inputs: Any) -> Draft | 
     with jax.enable_x64(False):
         try:
             system, *_ = prepare(F, candidates, inputs, kind=kind, dtype=np.float32)
-        except TypeError:
+        except (TypeError, ValueError):  # a function that computes in float64 only
             return None
         leaves, structure = jax.tree.flatten(system)
         narrow = [np.asarray(leaf, np.float32) if leaf.dtype == np.float64 else leaf for leaf in leaves]

@@ -69,7 +69,7 @@ def compare_latents(
         num_components: latents k.
         rng: where the shuffles and the folds come from.
         num_shuffles: shuffles of the conditions, in which none stays in its place.
-        num_folds: folds of the conditions, at most as many as conditions.
+        num_folds: folds of the conditions; of fewer conditions, each is a fold.
         subtract_mean: take away the mean over conditions at each time, so that only what differs between conditions counts;
             of held-out conditions the mean of the fitted ones.
 
@@ -85,14 +85,16 @@ def compare_latents(
         )
     for name, values in (("X", X), ("Y", Y)):
         check_finite(name, values)
-    if not 2 <= num_folds <= len(X):
-        raise ValueError(f"num_folds must lie in 2 … {len(X)} (conditions), got {num_folds}")
+    if num_folds < 2:
+        raise ValueError(f"num_folds must be at least 2, got {num_folds}")
+    if not isinstance(rng, np.random.Generator):
+        raise TypeError(f"rng must be a numpy.random.Generator, got {type(rng).__name__}")
     if num_shuffles < 1:
         raise ValueError(f"num_shuffles must be at least 1, got {num_shuffles}")
     everything = [_Latents(values, num_components, subtract_mean) for values in (X, Y)]
     x, y = (latents(values) for latents, values in zip(everything, (X, Y), strict=True))
     shuffled = [y[_derangement(len(y), rng)] for _ in range(num_shuffles)]
-    folds = np.array_split(rng.permutation(len(X)), num_folds)
+    folds = np.array_split(rng.permutation(len(X)), min(num_folds, len(X)))
     return LatentComparison(
         correlations=cca(x, y).correlations,
         held_out=np.mean([_held_out(X, Y, fold, num_components, subtract_mean) for fold in folds], axis=0),

@@ -93,6 +93,7 @@ def test_padded_neurons_count_for_nothing(variables):
     assert not any(leaf.any() for leaf in jax.tree.leaves(frozen["read_in"])) and frozen["readout"]["kernel"].any()
 
 
+@pytest.mark.slow
 def test_it_trains_is_loaded_and_refuses_sessions_that_it_does_not_know(variables, tmp_path):
     loss = elbo(MODEL, augmentations=(CoordinatedDropout(0.2),))
     trainer = Trainer(MODEL, loss, optax.adam(1e-2), batch_size=6)
@@ -140,6 +141,7 @@ def test_weights_of_principal_components_are_taken_over(variables):
         with_session_weights(variables, weights[:1])
 
 
+@pytest.mark.slow
 def test_a_session_is_added_and_nothing_else_changes(posterior, variables):
     """More neurons than any before, two of them only to be predicted; old sessions are inferred as before."""
     later = np.random.default_rng(5).poisson(2.0, (8, 5, 7))
