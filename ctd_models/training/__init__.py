@@ -5,6 +5,7 @@ from ctd_models.training.elbo import Elbo, elbo
 from ctd_models.training.force import Force, ridge_readout
 from ctd_models.training.force_state import ForceState
 from ctd_models.training.losses import binary_cross_entropy, mean_squared_error, rate_penalized_error
+from ctd_models.training.sequences import sequence_loss
 from ctd_models.training.state import FitResult, NonFiniteLossError, TrainState
 from ctd_models.training.trainer import Trainer
 
@@ -25,4 +26,5 @@ __all__ = [
     "rate_penalized_error",
     "read_checkpoint",
     "ridge_readout",
+    "sequence_loss",
 ]

@@ -81,6 +81,7 @@ def test_rates_begin_at_the_means_of_each_session(variables):
     np.testing.assert_allclose(np.exp(bias[1, :3]), SPIKES[1].mean((0, 1)), rtol=1e-3)
 
 
+@pytest.mark.slow
 def test_padded_neurons_count_for_nothing(variables):
     gradient = jax.jit(jax.grad(lambda v, t: LOSS(v, t, RNGS, 0, True)[0]))
     found = gradient(variables, TRIALS)["params"]

@@ -1,0 +1,64 @@
+"""The loss of answers by hand: what is behind their end does not count."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from ctd_models import GRUCell, Trainer
+from ctd_models.models.seq2seq import AdditiveAttention, RecurrentDecoder, RecurrentEncoder, Seq2Seq, Signals, Tokens
+from ctd_models.tasks import CopySequence, SequencePairs
+from ctd_models.training import sequence_loss
+
+KEY = jax.random.key(0)
+
+
+def model(code):
+    parts = RecurrentEncoder((GRUCell(6),)), RecurrentDecoder((GRUCell(6),)), AdditiveAttention(6)
+    return Seq2Seq(code(), code(), *parts)
+
+
+def test_cross_entropy_and_accuracies_of_tokens():
+    answering = model(lambda: Tokens(6, 4))
+    pairs = CopySequence(num_symbols=3, longest=4).sample(KEY, 7)
+    variables = jax.jit(answering.init)(KEY, *pairs[:3])
+    value, metrics = jax.jit(sequence_loss(answering, l2=0.5), static_argnums=4)(variables, pairs, {}, 0, False)
+    outputs = np.asarray(jax.jit(answering.apply)(variables, *pairs[:3]).outputs)
+    logs = outputs - np.log(np.exp(outputs).sum(axis=-1, keepdims=True))
+    said, right, whole = [], [], []
+    for log, target, length in zip(logs, np.asarray(pairs.targets), np.asarray(pairs.target_lengths), strict=True):
+        said += [log[t, target[t]] for t in range(length)]
+        hits = [log[t].argmax() == target[t] for t in range(length)]
+        right, whole = right + hits, [*whole, all(hits)]
+    np.testing.assert_allclose(metrics["cross_entropy"], -np.mean(said), rtol=1e-5)
+    np.testing.assert_allclose(
+        [metrics["token_accuracy"], metrics["sequence_accuracy"]], [np.mean(right), np.mean(whole)]
+    )
+    squares = sum((leaf**2).sum() for leaf in jax.tree.leaves(variables))
+    np.testing.assert_allclose(value, metrics["cross_entropy"] + 0.5 * squares, rtol=1e-5)
+
+
+def test_squared_error_of_signals():
+    answering = model(lambda: Signals(2))
+    values = jax.random.normal(KEY, (3, 5, 2))
+    lengths = jnp.array([5, 2, 3])
+    variables = jax.jit(answering.init)(KEY, values, lengths, values)
+    outputs = jax.jit(answering.apply)(variables, values, lengths, values).outputs
+    errors = [((outputs[i, :n] - values[i, :n]) ** 2).ravel() for i, n in enumerate(lengths)]
+    pairs = SequencePairs(values, lengths, values, lengths)
+    _, metrics = jax.jit(sequence_loss(answering), static_argnums=4)(variables, pairs, {}, 0, False)
+    np.testing.assert_allclose(metrics["mse"], np.concatenate(errors).mean(), rtol=1e-5)
+
+
+@pytest.mark.slow
+def test_a_network_learns_to_copy_with_scheduled_sampling():
+    answering = model(lambda: Tokens(5, 4))
+    task = CopySequence(num_symbols=2, longest=2)
+    loss = sequence_loss(answering, sampling_rate=optax.linear_schedule(0.0, 0.5, 100))
+    trainer = Trainer(answering, loss, optax.adam(2e-2), batch_size=32)
+    result = trainer.fit(task, 150, KEY, validation=task)
+    assert result.history["validation/sequence_accuracy"][-1] > 0.9
+    for arguments in ({"l2": -1.0}, {"sampling_rate": 1.5}):
+        with pytest.raises(ValueError, match=next(iter(arguments))):
+            sequence_loss(answering, **arguments)
