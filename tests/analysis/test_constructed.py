@@ -59,11 +59,13 @@ def test_a_bank_keeps_graded_values_as_a_staircase():
     np.testing.assert_array_equal(held[:, 0], values)
     # A group is on where the pulse passed its threshold, beyond the saddle-node of z = σ(8 (z − ½) + x − θ)
     turn = 0.5 - 0.125**0.5
-    pulses = system.write(values)[0][:, 0, 0]
+    pulses = system.write(values)[0][:, 0]
     excess = pulses[:, None] - (np.linspace(-0.6, 0.6, 4) + np.log(turn / (1 - turn)) - 8 * (turn - 0.5))
     clear = np.abs(excess).min(axis=1) > 0.08  # near the saddle-node the pulse is too short to pass the bottleneck
     np.testing.assert_array_equal(stairs[clear], (excess > 0).sum(axis=1)[clear])
     assert clear.mean() > 0.5
+    finer, _ = delay_trajectories(system, values, 600, dt=0.05)  # the pulse lasts as long, whatever the step
+    np.testing.assert_allclose(finer[:, 0], states[:, 0], atol=1e-4)
     at_rest = linearize(system, system.fixed_points, np.zeros(1), kind="flow")
     assert at_rest.is_stable.sum() == 5 and (at_rest.num_unstable == 1).sum() == 4
 

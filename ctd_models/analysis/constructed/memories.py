@@ -24,7 +24,7 @@ def line_attractor(num_units: int = 20, *, leak: float = 0.0, decay: float = 0.5
         raise ValueError(f"leak must lie in [0, 1), got {leak}")
     places = np.linspace(-1, 1, 9)[:, None] if leak == 0 else np.zeros((1, 1))
     line = linear_map("line attractor", [[1 - leak]], [[1.0]], decay, num_units, seed, places, [1 - leak])
-    return _memory(line, [0.0], _one_number, 1)
+    return _memory(line, [0.0], _one_number, 1.0)
 
 
 def ring_attractor(num_units: int = 20, *, rate: float = 1.0, seed: int = 0) -> KnownSystem:
@@ -42,7 +42,7 @@ def ring_attractor(num_units: int = 20, *, rate: float = 1.0, seed: int = 0) -> 
         place = np.column_stack([np.cos(np.pi * values), np.sin(np.pi * values)])
         return place, place
 
-    return _memory(ring, [0.0, 0.0], write, 50)
+    return _memory(ring, [0.0, 0.0], write, 5.0)
 
 
 def discrete_attractors(
@@ -88,7 +88,7 @@ def discrete_attractors(
     def write(values):
         return hysteresis + reach * values[:, None], values[:, None]
 
-    return _memory(bank, off, write, 200)
+    return _memory(bank, off, write, 20.0)
 
 
 def rotating_memory(
@@ -110,7 +110,7 @@ def rotating_memory(
     values = np.exp(1j * np.concatenate([angles, -angles]))
     name = "dynamic representation"
     zero = np.zeros((1, len(within)))
-    return _memory(linear_map(name, within, write, decay, num_units, seed, zero, values), zero[0], _one_number, 1)
+    return _memory(linear_map(name, within, write, decay, num_units, seed, zero, values), zero[0], _one_number, 1.0)
 
 
 def mistuned(system: KnownSystem, noise: float, seed: int) -> Callable[..., Any]:
@@ -154,21 +154,20 @@ def delay_trajectories(
     if values.ndim != 1 or not (np.abs(values) <= 1).all():
         raise ValueError(f"expected values [n] in −1 … 1, got shape {values.shape} and {values.min()} … {values.max()}")
     stimuli, held = system.write(values)
-    n, steps, U = stimuli.shape
-    inputs = np.concatenate([stimuli, np.zeros((n, num_steps, U))], axis=1)
-    start = np.tile(system.rest, (n, 1))
     options = {} if system.kind == "map" else {"dt": dt}
+    steps = max(1, round(system.write_time / options.get("dt", 1)))
+    inputs = stimuli[:, None] * (np.arange(steps + num_steps) < steps)[:, None]
+    start = np.tile(system.rest, (len(values), 1))
     return drive(function or system, start, inputs, kind=system.kind, **options)[:, steps:], held
 
 
-def _memory(system: KnownSystem, rest: Any, write: Callable[[Any], Any], steps: int) -> KnownSystem:
-    """The system with what is written where: write(values [n]) → (inputs [n, U], held [n, k]), over `steps` steps."""
+def _memory(system: KnownSystem, rest: Any, write: Callable[[Any], Any], write_time: float) -> KnownSystem:
+    """The system with what is written where, and for how long."""
 
     def stimuli(values):
-        inputs, held = write(np.asarray(values, float))
-        return np.repeat(inputs[:, None], steps, axis=1), held
+        return write(np.asarray(values, float))
 
-    return dataclasses.replace(system, rest=system.embed(rest), write=stimuli)
+    return dataclasses.replace(system, rest=system.embed(rest), write=stimuli, write_time=write_time)
 
 
 def _one_number(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -33,7 +33,9 @@ class KnownSystem:
     rest: Float[np.ndarray, "d"] | None = None
     """Of a memory: the state before anything is written into it."""
     write: Callable[[Any], tuple[np.ndarray, np.ndarray]] | None = None
-    """Of a memory: values in −1 … 1 [n] → (inputs [n, steps, U] that write them from `rest`, what is then held [n, k])."""
+    """Of a memory: values in −1 … 1 [n] → (inputs [n, U] that write them from `rest`, what is then held [n, k])."""
+    write_time: float = 1.0
+    """Of a memory: how long these inputs last [steps of a map, the unit of time of a flow]."""
 
     def __call__(self, state: Any, inputs: Any = None) -> Any:
         return self.function(state) if inputs is None else self.function(state, inputs)

@@ -6,6 +6,7 @@ from jaxtyping import Array, Float, Int
 
 from ctd_models.models.initializers import as_initializer
 
+PADDING, START, END = 0, 1, 2  # the markers among tokens; symbols follow, as in `ctd_models.tasks.SequencePairs`
 NEVER = -1e9  # logit of what is never said
 
 

@@ -8,9 +8,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from ctd_models.models.seq2seq.checks import check_answers, check_sequences
+from ctd_models.models.seq2seq.codes import NEVER, START
 from ctd_models.models.seq2seq.layers import RecurrentDecoder, RecurrentEncoder
-
-START = 1
 
 
 class Memory(NamedTuple):
@@ -137,7 +136,7 @@ class Seq2Seq(nn.Module):
         """An output from which the start would be drawn."""
         if not self.target.discrete:
             return self.start(batch_size)
-        return jnp.full((batch_size, self.target.vocabulary_size), -1e9).at[:, START].set(0.0)
+        return jnp.full((batch_size, self.target.vocabulary_size), NEVER).at[:, START].set(0.0)
 
 
 def start_of(code: Any, batch_size: int) -> Any:

@@ -15,8 +15,7 @@ from jaxtyping import Array, Float, Int
 
 from ctd_models.configuration import deterministic
 from ctd_models.models.seq2seq.checks import check_sequences
-
-PADDING, END = 0, 2
+from ctd_models.models.seq2seq.codes import END, PADDING
 
 
 class Decoded(NamedTuple):
