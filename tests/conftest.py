@@ -1,9 +1,13 @@
 import gc
 import os
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import jax
+import jax.numpy as jnp
 import jaxtyping
+import numpy as np
 import pytest
 
 # The shapes in the package's signatures are checked at run time by beartype; functions that check their own arguments,
@@ -69,3 +73,14 @@ class CompilationCounter:
 @pytest.fixture(scope="session")
 def compilations() -> CompilationCounter:
     return CompilationCounter()
+
+
+@pytest.fixture(scope="session")
+def random_variables() -> Callable[..., Any]:
+    """(model, its inputs) → variables with normal entries, without compiling their initialisation."""
+
+    def draw(model, *inputs, scale=0.5, seed=0):
+        shapes, rng = jax.eval_shape(model.init, jax.random.key(0), *inputs), np.random.default_rng(seed)
+        return jax.tree.map(lambda leaf: jnp.asarray(scale * rng.normal(size=leaf.shape), leaf.dtype), shapes)
+
+    return draw

@@ -218,7 +218,16 @@ def make_network(cell: str, hidden_size: int, output_size: int, *, cell_options:
     Raises:
         ValueError: an unknown name.
     """
+    return RecurrentNetwork(make_cell(cell, hidden_size, **(cell_options or {})), output_size, **options)
+
+
+def make_cell(cell: str, hidden_size: int, **options: Any) -> Any:
+    """A recurrent cell by the names of `make_network`, with these fields.
+
+    Raises:
+        ValueError: an unknown name.
+    """
     cells = dict(zip(CELLS, (VanillaRNNCell, GRUCell, nn.OptimizedLSTMCell, ContinuousRNNCell), strict=True))
     if cell not in cells:
         raise ValueError(f"cell must be one of {CELLS}, got {cell!r}")
-    return RecurrentNetwork(cells[cell](hidden_size, **(cell_options or {})), output_size, **options)
+    return cells[cell](hidden_size, **options)

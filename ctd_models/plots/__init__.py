@@ -1,6 +1,7 @@
 """Figures of results, by matplotlib. Functions of one panel draw into `axes` where they are given and return
 them; those of several panels return the figure."""
 
+from ctd_models.plots.attention import plot_accuracy_by_length, plot_attention, plot_initial_states
 from ctd_models.plots.bifurcations import plot_bifurcation_diagram, plot_parameter_plane
 from ctd_models.plots.context import (
     plot_barcodes,
@@ -24,8 +25,10 @@ from ctd_models.plots.transitions import plot_transition_graph
 from ctd_models.plots.trials import plot_trials, plot_units
 
 __all__ = [
+    "plot_accuracy_by_length",
     "plot_aligned_factors",
     "plot_along_line",
+    "plot_attention",
     "plot_barcodes",
     "plot_bifurcation_diagram",
     "plot_cosmoothing",
@@ -39,6 +42,7 @@ __all__ = [
     "plot_history",
     "plot_inferred_inputs",
     "plot_inferred_rates",
+    "plot_initial_states",
     "plot_line_attractor",
     "plot_line_story",
     "plot_memory",

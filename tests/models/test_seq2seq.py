@@ -1,6 +1,8 @@
 """Models of sequences against their equations, against all possible answers, and against themselves without padding."""
 
 import itertools
+from collections.abc import Callable
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -23,6 +25,7 @@ from ctd_models.models.seq2seq import (
     Tokens,
     TransformerSeq2Seq,
     beam_search,
+    free_run,
     greedy,
 )
 from ctd_models.tasks import CopySequence, length_mask
@@ -59,25 +62,37 @@ MODELS = {
 }
 
 
+class Made(NamedTuple):
+    model: nn.Module
+    variables: dict
+    run: Callable
+    """`model.apply`, compiled."""
+    encode: Callable
+    """Compiled, with room for 5 outputs."""
+
+
 @pytest.fixture(scope="module")
-def made():
-    """Name → (model, variables), made when first asked for; weights are large, so that answers are definite."""
+def made(random_variables):
+    """Name → Made, made when first asked for; weights are large, so that answers are definite."""
     models = {}
 
     def get(name):
         if name not in models:
             model = MODELS[name]()
-            variables = jax.jit(model.init)(jax.random.key(1), *PAIRS[:3])
-            models[name] = model, jax.tree.map(lambda leaf: 2.5 * leaf, variables)
+            variables = random_variables(model, *PAIRS[:3], scale=0.8)
+            encode = jax.jit(lambda *given: model.apply(*given, 5, method="encode"))
+            models[name] = Made(model, variables, jax.jit(model.apply), encode)
         return models[name]
 
     return get
 
 
-@pytest.mark.parametrize("name", MODELS)
+NAMES = [pytest.param(name, marks=[pytest.mark.slow] * (name in ("dot", "deep"))) for name in MODELS]
+
+
+@pytest.mark.parametrize("name", NAMES)
 def test_padding_changes_nothing(name, made):
-    model, variables = made(name)
-    run = jax.jit(model.apply)
+    _, variables, run, _ = made(name)
     longer = CopySequence(num_symbols=3, longest=4, size=7)
     symbols = jnp.pad(PAIRS.inputs - 3, ((0, 0), (0, 3)), constant_values=1)
     padded = longer.pairs(symbols, PAIRS.input_lengths)
@@ -86,20 +101,18 @@ def test_padding_changes_nothing(name, made):
     few, many, other = (run(variables, *given[:3]) for given in (PAIRS, padded, padded._replace(inputs=behind)))
     counts = np.asarray(length_mask(padded.target_lengths, 8))
     np.testing.assert_array_equal(many.outputs[counts], other.outputs[counts])
-    i, S, T = 1, int(PAIRS.input_lengths[1]), int(PAIRS.target_lengths[1])
-    alone = run(variables, PAIRS.inputs[i : i + 1, :S], PAIRS.input_lengths[i : i + 1], PAIRS.targets[i : i + 1, :T])
-    for answers in (few, many):
-        np.testing.assert_allclose(answers.outputs[i, :T], alone.outputs[0], rtol=1e-5, atol=1e-5)  # rounding
-        if alone.attention is not None:
-            np.testing.assert_allclose(answers.attention[i, :T, :S], alone.attention[0], atol=1e-5)
-            assert not np.asarray(answers.attention[i, :, S:]).any()
+    assert {4} < set(PAIRS.input_lengths.tolist())  # of which some fill their 4 places, and so are not padded
+    np.testing.assert_allclose(many.outputs[:, :5][counts[:, :5]], few.outputs[counts[:, :5]], rtol=1e-5, atol=1e-5)
+    if few.attention is not None:
+        np.testing.assert_allclose(many.attention[:, :5, :4][counts[:, :5]], few.attention[counts[:, :5]], atol=1e-5)
+        assert not np.asarray(many.attention)[counts][:, 4:].any()
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", NAMES)
 def test_going_on_step_by_step_is_the_full_pass(name, made):
-    model, variables = made(name)
-    full = model.apply(variables, *PAIRS[:3])
-    memory, state = model.apply(variables, *PAIRS[:2], 5, method="encode")
+    model, variables, run, encode = made(name)
+    full = run(variables, *PAIRS[:3])
+    memory, state = encode(variables, *PAIRS[:2])
     advance = jax.jit(lambda state, last: model.apply(variables, memory, state, last, method="advance"))
     last = jnp.full(5, 1)
     for t in range(5):
@@ -111,34 +124,32 @@ def test_going_on_step_by_step_is_the_full_pass(name, made):
 
 
 @pytest.mark.parametrize("name", ["additive", "self"])
-@pytest.mark.parametrize("length_penalty", [0.0, 1.0])
-def test_a_beam_of_all_answers_finds_the_best_one(name, length_penalty, made):
-    model, variables = made(name)
+def test_a_beam_of_all_answers_finds_the_best_one(name, made):
+    model, variables, run, _ = made(name)
     said = [[*s, 2] for n in range(3) for s in itertools.product((3, 4, 5), repeat=n)]
     said += [list(s) for s in itertools.product((3, 4, 5), repeat=3)]
     lengths = np.array([len(s) for s in said])
     targets = jnp.array([s + [0] * (3 - len(s)) for s in said])
-    scores = []
-    for i in range(5):  # every answer to each input
-        given = (jnp.repeat(part[i : i + 1], len(said), axis=0) for part in PAIRS[:2])
-        logs = np.asarray(jax.nn.log_softmax(model.apply(variables, *given, targets).outputs))
-        each = np.take_along_axis(logs, np.asarray(targets)[..., None], axis=2)[..., 0]
-        scores.append((each * (np.arange(3) < lengths[:, None])).sum(axis=1))
-    best = (np.array(scores) / ((5 + lengths) / 6) ** length_penalty).argmax(axis=1)
-    options = {"max_length": 3, "beam_size": 4, "length_penalty": length_penalty}
-    found = beam_search(model, variables, *PAIRS[:2], **options)
-    np.testing.assert_array_equal(found.tokens[:, 0], targets[best])
-    np.testing.assert_allclose(found.log_probabilities[:, 0], np.array(scores)[np.arange(5), best], rtol=1e-4)
-    np.testing.assert_array_equal(found.lengths[:, 0], lengths[best])
+    every = (jnp.repeat(PAIRS.inputs, len(said), axis=0), jnp.repeat(PAIRS.input_lengths, len(said), axis=0))
+    logs = np.asarray(jax.nn.log_softmax(run(variables, *every, jnp.tile(targets, (5, 1))).outputs))
+    each = np.take_along_axis(logs.reshape(5, len(said), 3, 6), np.asarray(targets)[None, ..., None], axis=3)[..., 0]
+    scores = (each * (np.arange(3) < lengths[:, None])).sum(axis=2)
+    for length_penalty in (0.0, 1.0):
+        best = (scores / ((5 + lengths) / 6) ** length_penalty).argmax(axis=1)
+        options = {"max_length": 3, "beam_size": 4, "length_penalty": length_penalty}
+        found = beam_search(model, variables, *PAIRS[:2], **options)
+        np.testing.assert_array_equal(found.tokens[:, 0], targets[best])
+        np.testing.assert_allclose(found.log_probabilities[:, 0], scores[np.arange(5), best], rtol=1e-4)
+        np.testing.assert_array_equal(found.lengths[:, 0], lengths[best])
 
 
 def test_a_beam_of_one_is_greedy_and_stops_early(made):
-    model, variables = made("additive")
+    model, variables, run, _ = made("additive")
     found = greedy(model, variables, *PAIRS[:2], max_length=6, return_attention=True)
     beam = beam_search(model, variables, *PAIRS[:2], max_length=6, beam_size=1)
     np.testing.assert_array_equal(found.tokens, beam.tokens[:, 0])
     np.testing.assert_allclose(found.log_probabilities, beam.log_probabilities[:, 0], rtol=1e-5)
-    answers = model.apply(variables, *PAIRS[:2], found.tokens)
+    answers = run(variables, *PAIRS[:2], found.tokens)
     for i, length in enumerate(found.lengths):
         assert (found.tokens[i, length:] == 0).all()
         np.testing.assert_array_equal(found.tokens[i, :length], answers.outputs[i, :length].argmax(axis=-1))
@@ -150,11 +161,11 @@ def test_a_beam_of_one_is_greedy_and_stops_early(made):
     }
     found = greedy(model, silent, *PAIRS[:2], max_length=6)
     assert found.num_steps == 1 and (found.lengths == 1).all() and (found.tokens[:, 0] == 2).all()
-    assert beam_search(model, silent, *PAIRS[:2], max_length=6, beam_size=2).num_steps <= 2
+    assert beam_search(model, silent, *PAIRS[:2], max_length=6, beam_size=1).num_steps == 1
 
 
 def test_searches_are_compiled_once_for_all_lengths(made, compilations):
-    model, variables = made("additive")
+    model, variables, _, _ = made("additive")
     others = [CopySequence(num_symbols=3, shortest=n, longest=n, size=4).sample(KEY, 5) for n in (1, 2, 4)]
     for search in (greedy, beam_search):
         search(model, variables, *others[0][:2], max_length=5)
@@ -211,29 +222,28 @@ def test_bits_are_independent():
     )
 
 
-def test_scheduled_sampling_feeds_a_network_its_own_outputs():
+def test_scheduled_sampling_feeds_a_network_its_own_outputs(random_variables):
     model = recurrent(AdditiveAttention(SIZE), code=lambda: Signals(1))
     inputs = jax.random.normal(KEY, (3, 6, 1))
     lengths = jnp.array([6, 4, 5])
-    variables = model.init(KEY, inputs, lengths, inputs)
-    rngs = {"sample": jax.random.key(3)}
-    own = model.apply(variables, inputs, lengths, inputs, 1.0, rngs=rngs).outputs
-    memory, state = model.apply(variables, inputs, lengths, method="encode")
-    last = jnp.zeros((3, 1))
-    for t in range(6):
-        state, last, _ = model.apply(variables, memory, state, last, method="advance")
-        # the first output follows the right start, or the network's own, which is the same
-        np.testing.assert_allclose(own[:, t], last, rtol=1e-5, atol=1e-6)
-    taught = model.apply(variables, inputs, lengths, inputs).outputs
-    np.testing.assert_allclose(
-        model.apply(variables, inputs, lengths, inputs, 0.0, rngs=rngs).outputs, taught, rtol=1e-5
+    variables = random_variables(model, inputs, lengths, inputs)
+    run = jax.jit(
+        lambda rate, targets: model.apply(variables, inputs, lengths, targets, rate, rngs={"sample": KEY}).outputs
     )
-    assert not np.allclose(own, taught, atol=1e-3)
+    taught = jax.jit(lambda targets: model.apply(variables, inputs, lengths, targets))
+    own = free_run(model, variables, inputs, lengths, num_steps=6)
+    np.testing.assert_allclose(run(1.0, inputs), own.outputs, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(run(0.0, inputs), taught(inputs).outputs, rtol=1e-5, atol=1e-6)
+    assert not np.allclose(own.outputs, taught(inputs).outputs, atol=1e-3)
+    # a free run is what it would be if it were taught its own outputs
+    again = taught(own.outputs)
+    np.testing.assert_allclose(again.outputs, own.outputs, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(again.attention, own.attention, atol=1e-6)
 
 
 def test_steps_are_dynamical_systems(made):
-    model, variables = made("additive")
-    memory, state = model.apply(variables, *PAIRS[:2], method="encode")
+    model, variables, _, encode = made("additive")
+    memory, state = encode(variables, *PAIRS[:2])
     context = np.asarray(memory.values[0, 0])
     embedded = np.asarray(model.apply(variables, jnp.array(3), method=lambda m, x: m.target.embed(x)))
     F = step_function(model, variables)  # the decoder, given a token and a context
@@ -270,7 +280,7 @@ def test_steps_are_dynamical_systems(made):
 )
 @pytest.mark.parametrize("name", ["additive", "self"])
 def test_bad_sequences(change, message, name, made):
-    model, variables = made(name)
+    model, variables, _, _ = made(name)
     given = {"inputs": PAIRS.inputs, "lengths": PAIRS.input_lengths, "targets": PAIRS.targets} | change
     with pytest.raises(ValueError, match=message):
         model.apply(variables, *given.values())
@@ -291,6 +301,7 @@ def test_bad_sequences(change, message, name, made):
             lambda: greedy(recurrent(code=lambda: Signals(1)), {}, PAIRS[0], PAIRS[1], max_length=3),
             "answers with Signals",
         ),
+        (lambda: free_run(recurrent(), {}, PAIRS[0], PAIRS[1], num_steps=3), "answers with Tokens: use greedy"),
         (lambda: greedy(recurrent(), {}, PAIRS[0], PAIRS[1], max_length=0), "max_length must be"),
         (
             lambda: beam_search(recurrent(), {}, PAIRS[0], PAIRS[1], max_length=3, beam_size=5),

@@ -19,12 +19,18 @@ def model(code):
     return Seq2Seq(code(), code(), *parts)
 
 
-def test_cross_entropy_and_accuracies_of_tokens():
+def loss_and_outputs(model, variables, pairs, **options):
+    loss = sequence_loss(model, **options)
+    both = jax.jit(lambda v: (loss(v, pairs, {}, 0, False), model.apply(v, *pairs[:3]).outputs))
+    (value, metrics), outputs = both(variables)
+    return value, metrics, np.asarray(outputs)
+
+
+def test_cross_entropy_and_accuracies_of_tokens(random_variables):
     answering = model(lambda: Tokens(6, 4))
     pairs = CopySequence(num_symbols=3, longest=4).sample(KEY, 7)
-    variables = jax.jit(answering.init)(KEY, *pairs[:3])
-    value, metrics = jax.jit(sequence_loss(answering, l2=0.5), static_argnums=4)(variables, pairs, {}, 0, False)
-    outputs = np.asarray(jax.jit(answering.apply)(variables, *pairs[:3]).outputs)
+    variables = random_variables(answering, *pairs[:3])
+    value, metrics, outputs = loss_and_outputs(answering, variables, pairs, l2=0.5)
     logs = outputs - np.log(np.exp(outputs).sum(axis=-1, keepdims=True))
     said, right, whole = [], [], []
     for log, target, length in zip(logs, np.asarray(pairs.targets), np.asarray(pairs.target_lengths), strict=True):
@@ -39,15 +45,13 @@ def test_cross_entropy_and_accuracies_of_tokens():
     np.testing.assert_allclose(value, metrics["cross_entropy"] + 0.5 * squares, rtol=1e-5)
 
 
-def test_squared_error_of_signals():
+def test_squared_error_of_signals(random_variables):
     answering = model(lambda: Signals(2))
     values = jax.random.normal(KEY, (3, 5, 2))
     lengths = jnp.array([5, 2, 3])
-    variables = jax.jit(answering.init)(KEY, values, lengths, values)
-    outputs = jax.jit(answering.apply)(variables, values, lengths, values).outputs
-    errors = [((outputs[i, :n] - values[i, :n]) ** 2).ravel() for i, n in enumerate(lengths)]
     pairs = SequencePairs(values, lengths, values, lengths)
-    _, metrics = jax.jit(sequence_loss(answering), static_argnums=4)(variables, pairs, {}, 0, False)
+    _, metrics, outputs = loss_and_outputs(answering, random_variables(answering, *pairs[:3]), pairs)
+    errors = [((outputs[i, :n] - values[i, :n]) ** 2).ravel() for i, n in enumerate(lengths)]
     np.testing.assert_allclose(metrics["mse"], np.concatenate(errors).mean(), rtol=1e-5)
 
 

@@ -4,7 +4,7 @@ from ctd_models.models.seq2seq.attention import AdditiveAttention, DotAttention,
 from ctd_models.models.seq2seq.codes import BitTokens, Signals, Tokens
 from ctd_models.models.seq2seq.layers import Encoded, RecurrentDecoder, RecurrentEncoder
 from ctd_models.models.seq2seq.model import Answers, Memory, Seq2Seq
-from ctd_models.models.seq2seq.search import Decoded, beam_search, greedy
+from ctd_models.models.seq2seq.search import Decoded, beam_search, free_run, greedy
 from ctd_models.models.seq2seq.transformer import TransformerSeq2Seq
 
 __all__ = [
@@ -23,5 +23,6 @@ __all__ = [
     "Tokens",
     "TransformerSeq2Seq",
     "beam_search",
+    "free_run",
     "greedy",
 ]

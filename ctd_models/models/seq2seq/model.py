@@ -68,12 +68,16 @@ class Seq2Seq(nn.Module):
 
     def advance(self, memory: Memory, state: Any, last: Any) -> tuple[Any, Float[Array, "B V"], Any]:
         """(next state, output, weights of the attention or None) after the last output [B] (tokens) or [B, O] (a signal)."""
-        context, weights = None, None
-        if self.attention is not None:
-            context, weights = self.attention(self.decoder.query(state), memory.keys, memory.values, memory.mask)
-        state, features = self.decoder.step(state, self.target.embed(last), context)
-        features = features if context is None else jnp.concatenate([features, context], axis=-1)
+        state, features, weights = self._advance(memory, state, self.target.embed(last))
         return state, self.target.read_out(features), weights
+
+    def _advance(self, memory: Memory, state: Any, embedded: Float[Array, "B E"]) -> tuple[Any, Array, Any]:
+        """(next state, [state's output, context], weights) after the embedded last output."""
+        if self.attention is None:
+            return *self.decoder.step(state, embedded), None
+        context, weights = self.attention(self.decoder.query(state), memory.keys, memory.values, memory.mask)
+        state, features = self.decoder.step(state, embedded, context)
+        return state, jnp.concatenate([features, context], axis=-1), weights
 
     def step(self, state: Any, inputs: Float[Any, "*batch E"]) -> tuple[Any, Float[Array, "*batch N"]]:
         """The decoder as a dynamical system: (state, [embedded last output, context]) → (next state, features)."""
@@ -108,29 +112,33 @@ class Seq2Seq(nn.Module):
         memory, state = self.encode(inputs, input_lengths)
         start = self.start(len(inputs))
         right = jnp.concatenate([start[:, None], targets[:, :-1]], axis=1)
-        sampled = self.has_rng("sample") and not self.deterministic
 
-        def step(model, carry, right):
+        def taught(model, state, embedded):
+            state, features, weights = model._advance(memory, state, embedded)
+            return state, (features, weights, state)
+
+        def sampled(model, carry, right):
             state, own = carry
-            last = right
-            if sampled:
-                take, draw = jax.random.split(model.make_rng("sample"))
-                chosen = jax.random.bernoulli(take, sampling_rate, right.shape[:1])
-                own = jax.random.categorical(draw, own) if model.target.discrete else own
-                last = jnp.where(chosen.reshape(-1, *[1] * (right.ndim - 1)), own, right)
+            take, draw = jax.random.split(model.make_rng("sample"))
+            chosen = jax.random.bernoulli(take, sampling_rate, right.shape[:1])
+            own = jax.random.categorical(draw, own) if model.target.discrete else own
+            last = jnp.where(chosen.reshape(-1, *[1] * (right.ndim - 1)), own, right)
             state, output, weights = model.advance(memory, state, last)
             return (state, output), (output, weights, state)
 
-        rollout = nn.scan(
-            step,
-            variable_broadcast=True,
-            split_rngs={"params": False, nn.DenyList("params"): True},
-            in_axes=1,
-            out_axes=1,
-        )
-        first = self._own_start(len(inputs))
-        _, (outputs, weights, states) = rollout(self, (state, first), right)
-        return Answers(outputs, weights, states)
+        over_time = {
+            "variable_broadcast": True,
+            "split_rngs": {"params": False, nn.DenyList("params"): True},
+            "in_axes": 1,
+            "out_axes": 1,
+        }
+        if self.has_rng("sample") and not self.deterministic:
+            first = self._own_start(len(inputs))
+            _, (outputs, weights, states) = nn.scan(sampled, **over_time)(self, (state, first), right)
+            return Answers(outputs, weights, states)
+        # nothing but the states depends on the step before: the rest is done for all steps at once
+        _, (features, weights, states) = nn.scan(taught, **over_time)(self, state, self.target.embed(right))
+        return Answers(self.target.read_out(features), weights, states)
 
     def _own_start(self, batch_size: int) -> Float[Array, "B V"]:
         """An output from which the start would be drawn."""

@@ -1,7 +1,7 @@
-"""Answers of a trained network: the most probable token at each step, or the best of several answers.
+"""Answers of a trained network: the most probable token at each step, the best of several answers, or a signal.
 
-Both are one compiled loop that stops when every answer has ended. They work on anything that has `encode`, `advance` and
-`start` as `Seq2Seq` has.
+Each is one compiled loop, which for tokens stops when every answer has ended. They work on anything that has `encode`,
+`advance` and `start` as `Seq2Seq` has.
 """
 
 from collections.abc import Mapping
@@ -16,6 +16,7 @@ from jaxtyping import Array, Float, Int
 from ctd_models.configuration import deterministic
 from ctd_models.models.seq2seq.checks import check_sequences
 from ctd_models.models.seq2seq.codes import END, PADDING
+from ctd_models.models.seq2seq.model import Answers
 
 
 class Decoded(NamedTuple):
@@ -185,12 +186,43 @@ def _beam_search(model, variables, inputs, input_lengths, length_penalty, max_le
     return Decoded(tokens, lengths, scores, None, steps)
 
 
-def _checked(model: Any, inputs: Any, input_lengths: Any, max_length: int) -> nn.Module:
-    if not model.target.discrete:
+@no_type_check  # it checks its arguments itself
+def free_run(
+    model: nn.Module, variables: Mapping[str, Any], inputs: Any, input_lengths: Int[Array, "B"], *, num_steps: int
+) -> Answers:
+    """The signal with which a network answers when each output follows its own last one: outputs [B, num_steps, O].
+
+    `states` is None: `model.apply(variables, inputs, input_lengths, outputs)` has those that belong to these outputs.
+
+    Raises:
+        ValueError: inputs that do not fit, or a model that answers with tokens.
+    """
+    model = _checked(model, inputs, input_lengths, num_steps, discrete=False)
+    return _free_run(model, variables, inputs, input_lengths, num_steps)
+
+
+@partial(jax.jit, static_argnums=(0, 4))
+def _free_run(model, variables, inputs, input_lengths, num_steps):
+    memory, state = model.apply(variables, inputs, input_lengths, num_steps, method="encode")
+
+    def advance(carry, _):
+        state, output, weights = model.apply(variables, memory, *carry, method="advance")
+        return (state, output), (output, weights)
+
+    begin = state, model.apply(variables, len(inputs), method="start")
+    _, along = jax.lax.scan(advance, begin, length=num_steps)
+    outputs, weights = jax.tree.map(lambda leaf: leaf.swapaxes(0, 1), along)
+    return Answers(outputs, weights, None)
+
+
+def _checked(model: Any, inputs: Any, input_lengths: Any, max_length: int, discrete: bool = True) -> nn.Module:
+    if model.target.discrete != discrete:
+        wanted, other = ("searched among tokens", "free_run") if discrete else ("run as signals", "greedy")
         raise ValueError(
-            f"answers are searched among tokens, but this model answers with {type(model.target).__name__}"
+            f"answers are {wanted}, but this model answers with {type(model.target).__name__}: use {other}"
         )
     if isinstance(max_length, bool) or int(max_length) != max_length or max_length < 1:
-        raise ValueError(f"max_length must be a whole number of at least 1, got {max_length}")
+        name = "max_length" if discrete else "num_steps"
+        raise ValueError(f"{name} must be a whole number of at least 1, got {max_length}")
     check_sequences(model.source, inputs, input_lengths)
     return deterministic(model)
