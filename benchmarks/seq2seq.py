@@ -2,8 +2,8 @@
 
 The task of copying up to 20 vectors of 8 bits, by a bidirectional encoder and a decoder with additive attention. All
 variants run in one process in turn; each ratio is the median over rounds of the ratio within a round. PyTorch is left out
-where it cannot be imported (`pip install torch`). A step is forward, backward and Adam, of Trainer's kind with checks that all
-is finite.
+where it cannot be imported (`pip install torch`). A step is forward, backward and Adam, of Trainer's kind with checks that
+all is finite.
 """
 
 import dataclasses
@@ -35,7 +35,7 @@ class Settings:
     record: bool = False
     """Append the tables to RESULTS.md."""
     child: int = 0
-    """The number of threads of a measurement, whose numbers are printed as JSON; for the processes that this script starts."""
+    """Threads of one measurement, whose numbers are printed as JSON; for the processes that this script starts."""
 
 
 TARGET = 1.0  # at least as fast

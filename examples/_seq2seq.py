@@ -4,7 +4,7 @@ import dataclasses
 from typing import Any
 
 LONGEST = {"copy": 20, "reverse": 20, "sort": 10, "addition": 3, "boxes": 100}
-NUM_STEPS = {"copy": 2_500, "reverse": 2_500, "sort": 3_000, "addition": 6_000, "boxes": 2_000}
+NUM_STEPS = {"copy": 2_500, "reverse": 2_500, "sort": 8_000, "addition": 12_000, "boxes": 2_000}
 
 
 def filled(settings: Any) -> Any:

@@ -16,10 +16,12 @@ class Dynamics:
     """Flat states of the encoder's layer along some inputs [B, S, d]."""
     decoder_states: Any
     """Flat states of the decoder along the answers to them [B, T, d]."""
+    decoder_steps: Any
+    """Step of the answer, from 1 on, whose last output and context were held for each of the decoder's points."""
     numbers: dict[str, float]
 
 
-def study(settings: Any, model: Any, variables: Any, pairs: Any, answers: Any, count: int = 200) -> Dynamics | None:
+def study(settings: Any, model: Any, variables: Any, pairs: Any, answers: Any, count: int = 100) -> Dynamics | None:
     """Fixed points from `count` states that are visited, at the inputs with which they are; None for a Transformer."""
     import jax
     import jax.numpy as jnp
@@ -28,6 +30,7 @@ def study(settings: Any, model: Any, variables: Any, pairs: Any, answers: Any, c
     from ctd_models import step_function
     from ctd_models.analysis import drive, find_fixed_points, linearize
     from ctd_models.tasks import length_mask
+    from ctd_models.tasks.sequences import END
 
     if settings.attention == "self" or settings.num_layers > 1:
         print("no fixed points: only a recurrent decoder of one layer is a step that is given one constant input")
@@ -59,14 +62,17 @@ def study(settings: Any, model: Any, variables: Any, pairs: Any, answers: Any, c
         if len(points):
             numbers[f"{name}_stable_share"] = float(points.is_stable.mean())
             numbers[f"{name}_leading_eigenvalue"] = float(np.median(np.abs(points.eigenvalues).max(axis=1)))
-    stable = decoder[decoder.is_stable] if len(decoder) else decoder
-    if len(stable):
+    steps = None
+    if len(decoder):
+        steps = at[1][decoder.candidate_indices] + 1
         says = jax.jit(lambda h, x: model.apply(variables, h, x, method=_said))
-        at_rest = says(unflatten(answers.states, stable.states), jnp.asarray(stable.inputs, jnp.float32))
-        said = np.asarray(answers.outputs)[at][stable.candidate_indices]
+        at_rest = says(unflatten(answers.states, decoder.states), jnp.asarray(decoder.inputs, jnp.float32))
+        said = np.asarray(answers.outputs)[at][decoder.candidate_indices]
         same = np.abs(at_rest - said).max(axis=-1) <= 0.1 if settings.task == "boxes" else at_rest.argmax(-1) == said
-        numbers["stable_points_that_say_the_answer"] = float(np.mean(same))
-    return Dynamics(encoder, decoder, read[:40], states[:40], numbers)
+        numbers["decoder_points_that_say_the_answer"] = float(np.mean(same))
+        if settings.task != "boxes":
+            numbers["decoder_points_that_end"] = float(np.mean(at_rest.argmax(-1) == END))
+    return Dynamics(encoder, decoder, read[:40], states[:40], steps, numbers)
 
 
 def flat(states: Any) -> Any:

@@ -34,7 +34,7 @@ def draw(
     (answers if tokens else signals)(settings, pairs, given)
     if reading is not None:
         common.save_figure(
-            plot_initial_states(reading.states, reading.values, reading.r2), settings.out, "initial_states"
+            plot_initial_states(reading.states, reading.values, reading.curves), settings.out, "initial_states"
         )
     if dynamics is not None:
         fixed_points(settings, dynamics)
@@ -60,6 +60,7 @@ def answers(settings: Any, pairs: Any, given: Any) -> None:
         if settings.task == "addition":
             names = {
                 "inputs": ["0123456789+"[token - 3] for token in np.asarray(pairs.inputs)[i, :size]],
+                "labels": ("input", "answer"),
                 "outputs": [
                     {2: "end"}.get(t, "0123456789+"[t - 3]) for t in np.asarray(given.outputs)[i, :said].tolist()
                 ],
@@ -103,7 +104,10 @@ def fixed_points(settings: Any, dynamics: Any) -> None:
     )
     for (place, spectrum), (title, points, states) in zip(axes.T, pairs, strict=True):
         place.set_title(title)
-        plot_fixed_points(points, trajectories=states, dims=2, modes=None, axes=place)
+        steps = dynamics.decoder_steps if points is dynamics.decoder and len(points) else None
+        plot_fixed_points(
+            points, steps, trajectories=states, dims=2, modes=None, label="step of the answer", axes=place
+        )
         if len(points):
             plot_eigenvalues(points, axes=spectrum, ms=2, time_constants=(1, 10))
     common.save_figure(figure, settings.out, "fixed_points")

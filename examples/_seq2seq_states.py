@@ -3,6 +3,8 @@
 import dataclasses
 from typing import Any
 
+COMPONENTS = (1, 2, 3, 5, 8, 13, 21, 34, 55, 89, 144)
+
 
 @dataclasses.dataclass(frozen=True)
 class Reading:
@@ -12,11 +14,11 @@ class Reading:
     """Flat states [n, d] after sequences of the task."""
     values: dict[str, Any]
     """What they may be coloured by: name → [n]."""
-    r2: dict[str, tuple[Any, Any]]
-    """Name of a curve → (places or names of contents, R² of a linear reader on sequences that it was not fitted to)."""
+    curves: dict[str, dict[str, tuple[Any, Any]]]
+    """What is on the abscissa → name of a curve → (abscissa, R² of linear readers on sequences they were not fitted to)."""
 
 
-def initial_states(settings: Any, model: Any, variables: Any, count: int = 2_000) -> Reading | None:
+def initial_states(settings: Any, model: Any, variables: Any, count: int = 3_000) -> Reading | None:
     """States before the first output against the contents of sequences; None for a Transformer, which has none."""
     import _seq2seq as seq2seq
     import jax
@@ -29,46 +31,71 @@ def initial_states(settings: Any, model: Any, variables: Any, count: int = 2_000
 
     def sample(length=None):
         pairs = seq2seq.make_task(settings, length).sample(jax.random.key(settings.seed + 2), count)
-        return pairs, flat(encode(pairs.inputs, pairs.input_lengths))
+        return np.asarray(pairs.inputs), np.asarray(pairs.input_lengths), flat(encode(*pairs[:2]))
 
-    pairs, states = sample()
-    if settings.task == "boxes":
-        values = boxes(np.asarray(pairs.inputs)[..., 0])
-        r2 = read(states, np.stack(list(values.values()), axis=1)[:, :, None])
-        names = [f"{name} {i}" for i in (1, 2) for name in ("place", "width", "height")]
-        return Reading(states, {n: values[n] for n in names if n.startswith("height")}, {"box": (names, r2)})
-    tokens, curves = np.asarray(pairs.inputs), {}
-    if settings.task == "addition":
-        first, second = numbers_of(tokens)
-        values, lengths = {"first number": first, "sum": first + second}, [settings.longest]
-    else:
-        values = {"symbols in the sequence": np.asarray(pairs.input_lengths), "first symbol": tokens[:, 0] - 3}
-        lengths = sorted({max(1, settings.longest // 4), max(1, settings.longest // 2), settings.longest})
-    for length in lengths:
-        same, at_end = sample(length)
-        size = int(same.input_lengths[0])
-        symbols = np.asarray(same.inputs)[:, :size] - 3
-        kinds = np.arange(8) if settings.task != "addition" else np.arange(11)
-        contents = symbols[..., None] >> kinds & 1 if settings.task != "addition" else symbols[..., None] == kinds
-        unit = "digits each" if settings.task == "addition" else "symbols"
-        curves[f"{length} {unit}"] = (np.arange(1, size + 1), read(at_end, contents.astype(float)))
-    return Reading(states, values, curves)
+    inputs, lengths, states = sample()
+    contents = contents_of(settings, inputs, lengths)
+    curves = {"leading principal components": by_components(states, contents)}
+    shown = {"addition": ("sum", "first number"), "boxes": ("height 1", "height 2")}.get(settings.task, ("length",))
+    if settings.task != "boxes":
+        places = {}
+        for length in sorted({max(1, settings.longest // 4), max(1, settings.longest // 2), settings.longest}):
+            symbols, (size, *_), at_end = sample(length)
+            name = f"{length} digit{'s' * (length > 1)}" if settings.task == "addition" else f"length {length}"
+            r2 = [read(at_end, as_features(settings, symbols[:, i])) for i in range(size)]
+            places[name] = np.arange(1, size + 1), np.array(r2)
+        curves["place of the symbol in the input"] = places
+    return Reading(states, {name: contents[name][:, 0] for name in shown}, curves)
 
 
-def read(states: Any, contents: Any) -> Any:
-    """R² [k] of linear readers of contents [n, k, m], fitted to one half, tested on the other; NaN of what is constant."""
+def as_features(settings: Any, tokens: Any) -> Any:
+    """Symbols as the numbers that are read: 8 bits each, or which of the digits it is [n, features]."""
     import numpy as np
 
-    from ctd_models.analysis import fit_ridge, r2_score
+    symbols = tokens[:, None] - 3
+    return (symbols == np.arange(11) if settings.task == "addition" else symbols >> np.arange(8) & 1).astype(float)
 
-    half = len(states) // 2
-    found = np.full(contents.shape[1], np.nan)
-    varies = (contents[:half].std(axis=0) > 0) & (contents[half:].std(axis=0) > 0)
-    for i in np.flatnonzero(varies.any(axis=1)):
-        target = contents[:, None, i, varies[i]]
-        reader = fit_ridge(states[:half, None].astype(float), target[:half], penalty=1.0)
-        found[i] = r2_score(target[half:], reader.predict(states[half:, None]))
-    return found
+
+def contents_of(settings: Any, inputs: Any, lengths: Any) -> dict[str, Any]:
+    """What may be known of sequences: name → numbers [n, features]."""
+    import numpy as np
+
+    if settings.task == "boxes":
+        return {name: value[:, None].astype(float) for name, value in boxes(inputs[..., 0]).items()}
+    if settings.task == "addition":
+        first, second = numbers_of(inputs)
+        return {"first number": first[:, None], "second number": second[:, None], "sum": (first + second)[:, None]}
+    ends = inputs[:, 0], inputs[np.arange(len(inputs)), lengths - 1]
+    symbols = {f"{name} symbol": as_features(settings, end) for name, end in zip(("first", "last"), ends, strict=True)}
+    return {"length": lengths[:, None].astype(float)} | symbols
+
+
+def by_components(states: Any, contents: dict[str, Any]) -> dict[str, tuple[Any, Any]]:
+    """R² of each content from the leading principal components, by their number."""
+    import numpy as np
+
+    from ctd_models.analysis import PCA
+
+    numbers = np.array([*(k for k in COMPONENTS if k < states.shape[1]), states.shape[1]])
+    scores = PCA.fit(states, states.shape[1]).transform(states)
+    return {
+        name: (numbers, np.array([read(scores[:, :k], value) for k in numbers])) for name, value in contents.items()
+    }
+
+
+def read(states: Any, contents: Any) -> float:
+    """R² of linear readers of contents [n, m] fitted to two thirds, on the rest; NaN where these are constant."""
+    import numpy as np
+
+    from ctd_models.analysis import fit_decoder, r2_score
+
+    third = len(states) // 3
+    varies = (contents[: 2 * third].std(axis=0) > 0) & (contents[2 * third :].std(axis=0) > 0)
+    if not varies.any():
+        return float("nan")
+    features, targets = states[:, None].astype(float), contents[:, None, varies].astype(float)
+    fit = fit_decoder(features, targets, np.arange(third), np.arange(third, 2 * third), lags=[0])
+    return r2_score(targets[2 * third :], fit.predict(features[2 * third :]))
 
 
 def boxes(signals: Any) -> dict[str, Any]:

@@ -82,9 +82,8 @@ def plot_accuracy_by_length(
 def plot_initial_states(
     states: Float[Any, "n d"],
     values: Mapping[str, Float[Any, "n"]],
-    reading: Mapping[str, tuple[Sequence[Any], Float[Any, "k"]]] | None = None,
+    curves: Mapping[str, Mapping[str, tuple[Sequence[Any], Float[Any, "k"]]]] | None = None,
     *,
-    label: str = "place of the symbol in the input",
     figure: Any = None,
 ) -> Any:
     """What the states from which decoding begins know: their principal components, coloured by contents of the sequences,
@@ -93,8 +92,8 @@ def plot_initial_states(
     Args:
         states: flat, of n sequences.
         values: name → what each sequence is coloured by, a panel each.
-        reading: name of a curve → (places or names of contents, R² of the reader; NaN where there is nothing to read).
-        label: of the places.
+        curves: panels of readers: label of the abscissa → name of a curve → (abscissa, R² of the reader; NaN where there is
+            nothing to read). An abscissa beyond 30 is logarithmic.
         figure: figure to draw into.
 
     Raises:
@@ -104,7 +103,8 @@ def plot_initial_states(
     for name, each in values.items():
         if np.shape(each) != states.shape[:1]:
             raise ValueError(f"expected {len(states)} values of {name!r}, one for each state, got {np.shape(each)}")
-    panels = len(values) + bool(reading)
+    curves = curves or {}
+    panels = len(values) + len(curves)
     figure = figure or plt.figure(figsize=(4.2 * panels, 3.6), layout="constrained")
     axes = figure.subplots(1, panels, squeeze=False)[0]
     pca = PCA.fit(states, 2)
@@ -116,15 +116,15 @@ def plot_initial_states(
             f"PC {i + 1} ({share:.0%} of the variance)" for i, share in enumerate(pca.explained_variance_ratio)
         )
         panel.set(xlabel=first, ylabel=second)
-    for i, (name, (places, r2)) in enumerate((reading or {}).items()):
-        axes[-1].plot(places, r2, "o-", ms=4, color=PALETTE[(2, 3, 4, 5, 6, 0, 1)[i % 7]], label=name)
-    if reading:
-        axes[-1].set(ylabel="R² of a linear reader of the state", ylim=(min(0, axes[-1].get_ylim()[0]), 1.02))
-        if any(isinstance(place, str) for places, _ in reading.values() for place in places):
-            axes[-1].tick_params(axis="x", rotation=30)
+    for panel, (label, group) in zip(axes[len(values) :], curves.items(), strict=True):
+        for i, (name, (places, r2)) in enumerate(group.items()):
+            panel.plot(places, r2, "o-", ms=4, color=PALETTE[(2, 3, 4, 5, 6, 0, 1)[i % 7]], label=name)
+        panel.axhline(0, color="0.6", lw=0.8)
+        lowest = min(0.0, np.nanmin([np.nanmin(r2) for _, r2 in group.values()]))
+        panel.set(xlabel=label, ylabel="R² of a linear reader", ylim=(max(-1.0, lowest) - 0.03, 1.03))
+        if max(max(places) for places, _ in group.values()) > 30:
+            panel.set_xscale("log")
         else:
-            axes[-1].set_xlabel(label)
-            axes[-1].xaxis.set_major_locator(plt.MaxNLocator(integer=True))
-        if len(reading) > 1:
-            axes[-1].legend(frameon=False, fontsize="small")
+            panel.xaxis.set_major_locator(plt.MaxNLocator(integer=True))
+        panel.legend(frameon=False, fontsize="small")
     return figure
