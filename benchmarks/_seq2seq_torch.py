@@ -61,7 +61,7 @@ def trainer(num_bits: int, size: int, batch: Any, steps: int, threads: int):
     torch.set_num_threads(threads)
     model = TorchSeq2Seq(num_bits, size)
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
-    batch = [torch.as_tensor(part).long() for part in batch]
+    batch = [torch.tensor(part).long() for part in batch]
 
     def train():
         for _ in range(steps):

@@ -16,6 +16,8 @@ def filled(settings: Any) -> Any:
     open_ones = {
         "longest": (quick_longest if settings.quick else LONGEST)[settings.task],
         "num_steps": (150 if boxes else 500) if settings.quick else NUM_STEPS[settings.task],
+        "hidden_size": 64 if boxes or transformer else 128,
+        "batch_size": 32 if boxes else 64,
         "learning_rate": 1e-3 if transformer else 4e-3,
         "sampling_rate": 0.25 if boxes and not transformer else 0.0,
     }

@@ -24,8 +24,11 @@ class Settings(ZooSettings):
     boxes: a signal of 100 steps, whose lower box is to come first."""
     attention: Literal["none", "additive", "dot", "general", "self"] = "additive"
     """What the decoder looks back with; "self" is a Transformer, "none" has only the state after the last input."""
-    hidden_size: int = 128
-    """Units of the decoder; the encoder has half as many in each direction. Features of a Transformer."""
+    hidden_size: int | None = None
+    """Units of the decoder; the encoder has half as many in each direction. Features of a Transformer. None: 128; for boxes,
+    and of a Transformer, 64."""
+    batch_size: int | None = None
+    """Sequences in a batch; None: 64, boxes 32."""
     num_layers: int = 1
     """Layers of encoder and decoder, residual above the lowest (a Transformer has at least 2)."""
     longest: int | None = None

@@ -15,7 +15,9 @@ def code_of(page: Path) -> str:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("page", ["README.md", "docs/analysis.md", "docs/lfads.md", "docs/force.md", "docs/context.md"])
+@pytest.mark.parametrize(
+    "page", ["README.md", "docs/analysis.md", "docs/lfads.md", "docs/force.md", "docs/context.md", "docs/seq2seq.md"]
+)
 def test_every_block_runs(page, tmp_path):
     code = code_of(ROOT / page)
     assert code.count("\n") > 20

@@ -1,6 +1,6 @@
 """The loss of models that answer one sequence with another."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import flax.linen as nn
@@ -29,7 +29,8 @@ def sequence_loss(model: nn.Module, l2: float = 0.0, sampling_rate: float | Call
         cross_entropy, token_accuracy, sequence_accuracy (all tokens right) of tokens; mse of signals.
 
     Raises:
-        ValueError: l2 is negative, or a sampling rate is no probability.
+        ValueError: l2 is negative, or a sampling rate is no probability. Arrays that are trained on are checked before
+            anything is compiled.
     """
     if not 0 <= l2 < float("inf"):
         raise ValueError(f"l2 cannot be negative, got {l2}")
@@ -38,7 +39,7 @@ def sequence_loss(model: nn.Module, l2: float = 0.0, sampling_rate: float | Call
     quiet = deterministic(model)
 
     def loss(variables, batch, rngs, step, training):
-        batch = SequencePairs(*batch) if not isinstance(batch, dict) else SequencePairs(**batch)
+        batch = _pairs(batch)
         sampled = training and (callable(sampling_rate) or sampling_rate > 0)
         rngs = rngs if sampled else {name: key for name, key in rngs.items() if name != "sample"}
         rate = (sampling_rate(step) if callable(sampling_rate) else sampling_rate) if sampled else 0.0
@@ -50,8 +51,13 @@ def sequence_loss(model: nn.Module, l2: float = 0.0, sampling_rate: float | Call
         penalty = l2 * optax.tree.norm(variables["params"], squared=True) if l2 else 0.0
         return value + penalty, metrics
 
-    loss.init = lambda rngs, batch: quiet.init(rngs, *batch[:3])
+    loss.init = lambda rngs, batch: quiet.init(rngs, *_pairs(batch)[:3])
+    loss.check = lambda arrays, what: model.check(*_pairs(arrays))
     return loss
+
+
+def _pairs(batch: Any) -> SequencePairs:
+    return SequencePairs(**batch) if isinstance(batch, Mapping) else SequencePairs(*batch)
 
 
 def _of_tokens(logits: Any, targets: Any, counts: Any) -> tuple[Any, dict[str, Any]]:

@@ -194,13 +194,16 @@ def test_attention_is_what_its_equation_says():
         else:
             of_key = values @ p["of_key"]["kernel"] + p["of_key"]["bias"]
             hidden = np.tanh((query @ p["of_query"]["kernel"])[:, None] + of_key)
-            scores = (hidden @ p["combine"]["kernel"])[..., 0]
+            scores = hidden @ p["v"]
         expected = np.where(mask, np.exp(scores), 0.0)
         expected /= expected.sum(axis=1, keepdims=True)
         np.testing.assert_allclose(weights, expected, rtol=1e-4)
         np.testing.assert_allclose(context, np.einsum("bs,bsh->bh", expected, values), rtol=1e-3, atol=1e-5)
     with pytest.raises(ValueError, match="queries have 8 and encoded inputs 6"):
         DotAttention().apply({}, query, values[..., :6], values[..., :6], mask)
+    for wrong in (mask[:, :4], mask[0], mask.astype(float)):
+        with pytest.raises(ValueError, match=r"a mask \[\*batch, S\] of bools"):
+            DotAttention().apply({}, query, values, values, wrong)
 
 
 def test_bits_are_independent():

@@ -63,6 +63,26 @@ def test_a_network_learns_to_copy_with_scheduled_sampling():
     trainer = Trainer(answering, loss, optax.adam(2e-2), batch_size=32)
     result = trainer.fit(task, 150, KEY, validation=task)
     assert result.history["validation/sequence_accuracy"][-1] > 0.9
-    for arguments in ({"l2": -1.0}, {"sampling_rate": 1.5}):
-        with pytest.raises(ValueError, match=next(iter(arguments))):
-            sequence_loss(answering, **arguments)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"inputs": np.full((7, 4), 9)}, r"inputs must lie in 0 … 5 \(the vocabulary\), got 9"),
+        ({"targets": np.full((7, 5), -1)}, "targets must lie in 0 … 5"),
+        ({"target_lengths": np.full(7, 6)}, r"target_lengths must lie in 1 … 5 .*got 6 at index \(0,\)"),
+        ({"target_lengths": np.ones((7, 5), int)}, r"expected target_lengths \[7\] of whole numbers"),
+    ],
+)
+def test_bad_arrays_are_refused_before_training(change, message):
+    answering = model(lambda: Tokens(6, 4))
+    arrays = {name: np.asarray(part) for name, part in CopySequence(3, longest=4).sample(KEY, 7)._asdict().items()}
+    trainer = Trainer(answering, sequence_loss(answering), optax.adam(1e-3), batch_size=7)
+    with pytest.raises(ValueError, match=message):
+        trainer.fit(arrays | change, 1, KEY)
+
+
+@pytest.mark.parametrize("arguments", [{"l2": -1.0}, {"sampling_rate": 1.5}])
+def test_bad_arguments(arguments):
+    with pytest.raises(ValueError, match=next(iter(arguments))):
+        sequence_loss(model(lambda: Tokens(6, 4)), **arguments)

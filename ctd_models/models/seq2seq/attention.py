@@ -4,6 +4,8 @@ Modules of one form, `attention(query, keys, values, mask) -> (context, weights)
 once for a sequence. Inject another of that form to change it.
 """
 
+from typing import no_type_check
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -21,6 +23,7 @@ class _Attention(nn.Module):
         """How well the query fits each key. Override it to change the attention."""
         raise NotImplementedError
 
+    @no_type_check  # it checks its arguments itself
     def __call__(
         self,
         query: Float[Array, "*batch N"],
@@ -28,7 +31,16 @@ class _Attention(nn.Module):
         values: Float[Array, "*batch S H"],
         mask: Bool[Array, "*batch S"],
     ) -> tuple[Float[Array, "*batch H"], Float[Array, "*batch S"]]:
-        """(context, weights): the weights are 0 where the mask is False, and add up to 1."""
+        """(context, weights): the weights are 0 where the mask is False, and add up to 1.
+
+        Raises:
+            ValueError: there is not one key and one entry of the mask for each value.
+        """
+        if not jnp.shape(mask) == jnp.shape(keys)[:-1] == jnp.shape(values)[:-1] or mask.dtype != bool:
+            raise ValueError(
+                f"expected keys [*batch, S, K], values [*batch, S, H] and a mask [*batch, S] of bools, got shapes "
+                f"{jnp.shape(keys)}, {jnp.shape(values)}, {jnp.shape(mask)} and {jnp.result_type(mask)}"
+            )
         scores = self.scores(query, keys)
         weights = jax.nn.softmax(jnp.where(mask, scores, jnp.finfo(scores.dtype).min), axis=-1)
         return jnp.einsum("...s,...sh->...h", weights, values), weights
@@ -43,13 +55,17 @@ class AdditiveAttention(_Attention):
     def setup(self):
         self.of_query = nn.Dense(self.features, use_bias=False)
         self.of_key = nn.Dense(self.features)
-        self.combine = nn.Dense(1, use_bias=False)
+        self.v = self.param("v", nn.initializers.normal(self.features**-0.5), (self.features,))
 
     def keys(self, values):
         return self.of_key(values)
 
     def scores(self, query, keys):
-        return self.combine(jnp.tanh(self.of_query(query)[..., None, :] + keys))[..., 0]
+        def combined(query, keys, v):
+            return (jnp.tanh(query[..., None, :] + keys) * v).sum(axis=-1)
+
+        # hidden vectors of every pair of steps are made again in the backward pass, and not kept
+        return jax.checkpoint(combined)(self.of_query(query), keys, self.v)
 
 
 class GeneralAttention(_Attention):

@@ -14,12 +14,32 @@ def check_sequences(code: Any, inputs: Any, lengths: Any) -> None:
         ValueError: says what was expected, and the offending value with its index.
     """
     check_answers(code, inputs, None, "inputs")
-    if jnp.shape(lengths) != (len(inputs),) or not jnp.issubdtype(jnp.result_type(lengths), jnp.integer):
+    check_lengths("input_lengths", lengths, inputs)
+
+
+def check_lengths(name: str, lengths: Any, padded: Any) -> None:
+    """There is one length for each padded sequence, of at least 1 and within its places.
+
+    Raises:
+        ValueError: says what was expected, and the offending value with its index.
+    """
+    if jnp.shape(lengths) != (len(padded),) or not jnp.issubdtype(jnp.result_type(lengths), jnp.integer):
         raise ValueError(
-            f"expected input_lengths [{len(inputs)}] of whole numbers, got {jnp.result_type(lengths)} of shape "
-            f"{jnp.shape(lengths)}"
+            f"expected {name} [{len(padded)}] of whole numbers, got {jnp.result_type(lengths)} of shape {jnp.shape(lengths)}"
         )
-    _check_range("input_lengths", lengths, 1, inputs.shape[1], "the places of the padded inputs")
+    _check_range(name, lengths, 1, padded.shape[1], "the places of the padded sequences")
+
+
+def check_pairs(model: Any, inputs: Any, input_lengths: Any, targets: Any, target_lengths: Any = None) -> None:
+    """Sequences and answers fit the codes of a model, and their lengths fit them.
+
+    Raises:
+        ValueError: says what was expected, and the offending value with its index.
+    """
+    check_sequences(model.source, inputs, input_lengths)
+    check_answers(model.target, targets, len(inputs))
+    if target_lengths is not None:
+        check_lengths("target_lengths", target_lengths, targets)
 
 
 def check_answers(code: Any, values: Any, batch_size: int | None, name: str = "targets") -> None:

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from ctd_models.models.seq2seq.checks import check_answers, check_sequences
+from ctd_models.models.seq2seq.checks import check_pairs
 from ctd_models.models.seq2seq.codes import NEVER, START
 from ctd_models.models.seq2seq.layers import RecurrentDecoder, RecurrentEncoder
 
@@ -86,6 +86,16 @@ class Seq2Seq(nn.Module):
         size = self.target.embedded_size
         return self.decoder.step(state, inputs[..., :size], inputs[..., size:])
 
+    @nn.nowrap
+    @no_type_check  # it checks its arguments itself
+    def check(self, inputs: Any, input_lengths: Any, targets: Any, target_lengths: Any = None) -> None:
+        """Refuses sequences that this model cannot read or answer; `sequence_loss` asks before anything is compiled.
+
+        Raises:
+            ValueError: shapes that do not fit, and, where they are concrete, tokens or lengths out of range.
+        """
+        check_pairs(self, inputs, input_lengths, targets, target_lengths)
+
     def start(self, batch_size: int) -> Any:
         """What stands for the last output before there is one."""
         return start_of(self.target, batch_size)
@@ -107,8 +117,7 @@ class Seq2Seq(nn.Module):
         Raises:
             ValueError: shapes that do not fit, and, where they are concrete, tokens or lengths out of range.
         """
-        check_sequences(self.source, inputs, input_lengths)
-        check_answers(self.target, targets, len(inputs))
+        self.check(inputs, input_lengths, targets)
         memory, state = self.encode(inputs, input_lengths)
         start = self.start(len(inputs))
         right = jnp.concatenate([start[:, None], targets[:, :-1]], axis=1)

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from ctd_models.models.seq2seq.checks import check_answers, check_sequences
+from ctd_models.models.seq2seq.checks import check_pairs
 from ctd_models.models.seq2seq.model import Answers, Memory, start_of
 
 
@@ -91,6 +91,16 @@ class TransformerSeq2Seq(nn.Module):
         self.source_in, self.target_in = nn.Dense(self.features), nn.Dense(self.features)
         self.encoder_norm, self.decoder_norm = nn.LayerNorm(), nn.LayerNorm()
 
+    @nn.nowrap
+    @no_type_check  # it checks its arguments itself
+    def check(self, inputs: Any, input_lengths: Any, targets: Any, target_lengths: Any = None) -> None:
+        """Refuses sequences that this model cannot read or answer; `sequence_loss` asks before anything is compiled.
+
+        Raises:
+            ValueError: shapes that do not fit, and, where they are concrete, tokens or lengths out of range.
+        """
+        check_pairs(self, inputs, input_lengths, targets, target_lengths)
+
     def start(self, batch_size: int) -> Any:
         """What stands for the last output before there is one."""
         return start_of(self.target, batch_size)
@@ -157,8 +167,7 @@ class TransformerSeq2Seq(nn.Module):
             raise ValueError(
                 "a TransformerSeq2Seq gives all outputs at once and cannot sample its own: sampling_rate is 0"
             )
-        check_sequences(self.source, inputs, input_lengths)
-        check_answers(self.target, targets, len(inputs))
+        self.check(inputs, input_lengths, targets)
         right = jnp.concatenate([self.start(len(inputs))[:, None], targets[:, :-1]], axis=1)
         return self.answer(self.remember(inputs, input_lengths), right, 0)
 
