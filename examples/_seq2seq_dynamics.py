@@ -59,6 +59,8 @@ def study(settings: Any, model: Any, variables: Any, pairs: Any, answers: Any, c
     numbers = {}
     for name, points in (("encoder", encoder), ("decoder", decoder)):
         numbers[f"{name}_fixed_points"] = len(points)
+        lost = sum(len(which) for reason, which in points.dropped.items() if reason != "duplicate")
+        numbers[f"{name}_searches_that_arrive"] = 1 - lost / points.num_candidates
         if len(points):
             numbers[f"{name}_stable_share"] = float(points.is_stable.mean())
             numbers[f"{name}_leading_eigenvalue"] = float(np.median(np.abs(points.eigenvalues).max(axis=1)))

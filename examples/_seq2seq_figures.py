@@ -8,85 +8,113 @@ LENGTHS = {"addition": "digits of each number", "boxes": "steps of the signal"}
 def draw(
     settings: Any, history: Any, pairs: Any, given: Any, by_length: dict[str, Any], reading: Any, dynamics: Any
 ) -> None:
-    """Learning curves, accuracy by length, answers and attention, first states, fixed points: a PNG each."""
+    """Learning curves, accuracy by length, attention, first states, fixed points: a PNG each, and an overview."""
     import _common as common
     import matplotlib.pyplot as plt
 
-    from ctd_models.plots import plot_accuracy_by_length, plot_history, plot_initial_states
+    from ctd_models.plots import plot_fixed_points, plot_initial_states
 
-    tokens = "sequence_accuracy" in history
-    names = ("cross_entropy", "sequence_accuracy") if tokens else ("mse",)
-    figure, axes = plt.subplots(1, len(names), figsize=(4.6 * len(names), 3.3), layout="constrained", squeeze=False)
-    for panel, name in zip(axes[0], names, strict=True):
-        plot_history(history, name, panel)
-    axes[0, 0].set_ylabel("cross-entropy (nats per token)" if tokens else "mean squared error")
-    if tokens:
-        axes[0, 1].set(ylabel="sequences that are right, taught", yscale="linear", ylim=(0, 1.02))
+    tokens = settings.task != "boxes"
+    figure, axes = plt.subplots(1, 1 + tokens, figsize=(4.6 * (1 + tokens), 3.3), layout="constrained", squeeze=False)
+    for panel, name in zip(axes[0], ("cross_entropy", "sequence_accuracy") if tokens else ("mse",), strict=True):
+        learning_curve(history, name, panel)
     common.save_figure(figure, settings.out, "learning_curves")
-
-    curves = {
-        "whole sequences": by_length["sequence_accuracy"],
-        "tokens" if tokens else "steps": by_length["token_accuracy"],
-    }
-    label = LENGTHS.get(settings.task, "symbols in the sequence")
-    axes = plot_accuracy_by_length(by_length["length"], curves, settings.longest, label=label)
-    common.save_figure(axes.figure, settings.out, "accuracy_by_length")
+    common.save_figure(lengths(settings, by_length).figure, settings.out, "accuracy_by_length")
     (answers if tokens else signals)(settings, pairs, given)
     if reading is not None:
-        common.save_figure(
-            plot_initial_states(reading.states, reading.values, reading.curves), settings.out, "initial_states"
-        )
+        figure = plot_initial_states(reading.states, reading.values, reading.curves)
+        common.save_figure(figure, settings.out, "initial_states")
     if dynamics is not None:
         fixed_points(settings, dynamics)
+
+    figure, axes = plt.subplots(1, 4, figsize=(16.5, 3.8), layout="constrained")
+    learning_curve(history, "sequence_accuracy" if tokens else "mse", axes[0])
+    lengths(settings, by_length, axes[1])
+    if given.attention is not None:
+        attention(settings, pairs, given, int(pairs.input_lengths.argmax()), axes[2])
+    if dynamics is not None and len(dynamics.decoder):
+        options = {"trajectories": dynamics.decoder_states, "dims": 2, "modes": None, "label": "step of the answer"}
+        plot_fixed_points(dynamics.decoder, dynamics.decoder_steps, axes=axes[3], **options)
+        axes[3].set_title("fixed points of the decoder", fontsize="medium")
+    for panel in axes:
+        if not panel.has_data():
+            panel.remove()
+    common.save_figure(figure, settings.out, "overview")
     plt.close("all")
 
 
-def answers(settings: Any, pairs: Any, given: Any) -> None:
-    """Where attention looked in a short, a middling and a long sequence."""
-    import _common as common
-    import matplotlib.pyplot as plt
+def learning_curve(history: Any, name: str, axes: Any) -> None:
+    """A metric over training; outputs follow the right last ones there."""
+    from ctd_models.plots import plot_history
+
+    plot_history(history, name, axes)
+    if name == "sequence_accuracy":
+        axes.set(ylabel="share of sequences right, if taught", yscale="linear", ylim=(0, 1.02))
+    else:
+        axes.set_ylabel({"cross_entropy": "cross-entropy (nats per token)", "mse": "mean squared error"}[name])
+
+
+def lengths(settings: Any, by_length: dict[str, Any], axes: Any = None) -> Any:
+    """Accuracy by length, those beyond training included."""
+    from ctd_models.plots import plot_accuracy_by_length
+
+    parts = "steps" if settings.task == "boxes" else "tokens"
+    curves = {"whole sequences": by_length["sequence_accuracy"], parts: by_length["token_accuracy"]}
+    label = LENGTHS.get(settings.task, "symbols in the sequence")
+    return plot_accuracy_by_length(by_length["length"], curves, settings.longest, label=label, axes=axes)
+
+
+def attention(settings: Any, pairs: Any, given: Any, i: int, axes: Any) -> None:
+    """Where the attention of answer i looked."""
     import numpy as np
 
     from ctd_models.plots import plot_attention
 
-    if given.attention is None:
+    if settings.task == "boxes":
+        image = plot_attention(
+            given.attention[i], labels=("step of the input", "step of the answer"), axes=axes
+        ).images[0]
+        image.set_clim(0, float(given.attention[i].max()))
         return
-    lengths = np.asarray(pairs.input_lengths)
-    chosen = [int(np.abs(lengths - np.quantile(lengths, q)).argmin()) for q in (0.3, 0.65, 1.0)]
-    figure, axes = plt.subplots(1, 3, figsize=(13, 3.9), layout="constrained")
-    for panel, i in zip(axes, chosen, strict=True):
-        size, said = lengths[i], int(given.lengths[i])
-        names = {}
-        if settings.task == "addition":
-            names = {
-                "inputs": ["0123456789+"[token - 3] for token in np.asarray(pairs.inputs)[i, :size]],
-                "labels": ("input", "answer"),
-                "outputs": [
-                    {2: "end"}.get(t, "0123456789+"[t - 3]) for t in np.asarray(given.outputs)[i, :said].tolist()
-                ],
-            }
-        plot_attention(given.attention[i, :said, :size], **names, axes=panel)
-    common.save_figure(figure, settings.out, "attention")
+    size, said, names = int(pairs.input_lengths[i]), int(given.lengths[i]), {}
+    if settings.task == "addition":
+        inputs, outputs = np.asarray(pairs.inputs)[i, :size].tolist(), np.asarray(given.outputs)[i, :said].tolist()
+        names = {
+            "inputs": ["0123456789+"[token - 3] for token in inputs],
+            "outputs": ["end" if token == 2 else "0123456789+"[token - 3] for token in outputs],
+            "labels": ("input", "answer"),
+        }
+    plot_attention(given.attention[i, :said, :size], **names, axes=axes)
+
+
+def answers(settings: Any, pairs: Any, given: Any) -> None:
+    """Where attention looked in a short, a middling and a long sequence."""
+    import numpy as np
+
+    length = np.asarray(pairs.input_lengths)
+    maps(settings, pairs, given, [int(np.abs(length - np.quantile(length, q)).argmin()) for q in (0.3, 0.65, 1.0)])
 
 
 def signals(settings: Any, pairs: Any, given: Any) -> None:
     """Signals, what was wanted, what was answered, and where attention looked."""
     import _common as common
-    import matplotlib.pyplot as plt
     import numpy as np
 
-    from ctd_models.plots import plot_attention, plot_trials
+    from ctd_models.plots import plot_trials
 
-    figure = plot_trials(pairs.inputs, pairs.targets, np.asarray(given.outputs))
-    for panel in figure.axes[:3]:
-        panel.set_title("")
-    common.save_figure(figure, settings.out, "answers")
+    common.save_figure(plot_trials(pairs.inputs, pairs.targets, np.asarray(given.outputs)), settings.out, "answers")
+    maps(settings, pairs, given, [0, 1, 2])
+
+
+def maps(settings: Any, pairs: Any, given: Any, chosen: list[int]) -> None:
+    import _common as common
+    import matplotlib.pyplot as plt
+
     if given.attention is None:
         return
     figure, axes = plt.subplots(1, 3, figsize=(13, 3.9), layout="constrained")
-    for panel, weights in zip(axes, given.attention[:3], strict=True):
-        image = plot_attention(weights, labels=("step of the input", "step of the answer"), axes=panel).images[0]
-        image.set_clim(0, float(weights.max()))
+    for panel, i in zip(axes, chosen, strict=True):
+        attention(settings, pairs, given, i, panel)
     common.save_figure(figure, settings.out, "attention")
 
 

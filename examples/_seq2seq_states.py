@@ -35,7 +35,7 @@ def initial_states(settings: Any, model: Any, variables: Any, count: int = 3_000
 
     inputs, lengths, states = sample()
     contents = contents_of(settings, inputs, lengths)
-    curves = {"leading principal components": by_components(states, contents)}
+    curves = {"number of leading principal components": by_components(states, contents)}
     shown = {"addition": ("sum", "first number"), "boxes": ("height 1", "height 2")}.get(settings.task, ("length",))
     if settings.task != "boxes":
         places = {}

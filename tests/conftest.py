@@ -16,7 +16,13 @@ jaxtyping.install_import_hook("ctd_models", "beartype.beartype")
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Programs compiled by an earlier run are read from pytest's cache, also by the processes that tests start."""
+    """Programs compiled by an earlier run are read from pytest's cache, also by the processes that tests start.
+
+    The fast tests are mostly compilation, and so skip the optimisation of machine code (a quarter of their time); the slow
+    ones run as users do.
+    """
+    if config.option.markexpr == "not slow":
+        os.environ["XLA_FLAGS"] = f"--xla_backend_optimization_level=0 {os.environ.get('XLA_FLAGS', '')}"
     os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(config.cache.mkdir("jax")))
     os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
     os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "-1")
