@@ -19,7 +19,6 @@ def filled(settings: Any) -> Any:
         "hidden_size": 64 if boxes or transformer else 128,
         "batch_size": 32 if boxes else 64,
         "learning_rate": 1e-3 if transformer else 4e-3,
-        "sampling_rate": 0.25 if boxes and not transformer else 0.0,
     }
     return dataclasses.replace(settings, **{k: v for k, v in open_ones.items() if getattr(settings, k) is None})
 
@@ -52,12 +51,14 @@ def make_model(settings: Any) -> Any:
     size, half = settings.hidden_size, settings.hidden_size // 2
     if size < 2 or size % 2:
         raise SystemExit(f"--hidden-size must be even, as each direction of the encoder has half of it, got {size}")
-    code = {
-        "boxes": lambda: seq2seq.Signals(1),
-        "addition": lambda: seq2seq.Tokens(14, 32),
-    }.get(settings.task, lambda: seq2seq.BitTokens(8))
+    if settings.task == "boxes":
+        source, target = seq2seq.Signals(1), seq2seq.Signals(1, fed_back=False)  # else the last output is all it takes
+    elif settings.task == "addition":
+        source, target = seq2seq.Tokens(14, 32), seq2seq.Tokens(14, 32)
+    else:
+        source, target = seq2seq.BitTokens(8), seq2seq.BitTokens(8)
     if settings.attention == "self":
-        return seq2seq.TransformerSeq2Seq(code(), code(), features=size, num_layers=max(2, settings.num_layers))
+        return seq2seq.TransformerSeq2Seq(source, target, features=size, num_layers=max(2, settings.num_layers))
     above, residual = range(settings.num_layers - 1), settings.num_layers > 1
     encoder = (make_cell(settings.cell, half), *(make_cell(settings.cell, size) for _ in above))
     decoder = tuple(make_cell(settings.cell, size) for _ in range(settings.num_layers))
@@ -68,8 +69,8 @@ def make_model(settings: Any) -> Any:
         "general": lambda: seq2seq.GeneralAttention(size),
     }[settings.attention]()
     return seq2seq.Seq2Seq(
-        code(),
-        code(),
+        source,
+        target,
         seq2seq.RecurrentEncoder(encoder, num_bidirectional=1, residual=residual),
         seq2seq.RecurrentDecoder(decoder, residual=residual),
         attention,

@@ -37,8 +37,8 @@ class Settings(ZooSettings):
     """Training steps; None: 2,500 for copying and reversing, more where the task is harder."""
     learning_rate: float | None = None
     """Peak of the cosine schedule of Adam; None: 4e-3, 1e-3 for a Transformer."""
-    sampling_rate: float | None = None
-    """Probability in training that an output follows the network's own last one; None: 0, for boxes 0.25."""
+    sampling_rate: float = 0.0
+    """Probability in training that an output follows the network's own last one (not of a Transformer)."""
 
 
 def main(settings: Settings) -> dict[str, float]:

@@ -110,6 +110,9 @@ class Signals(_Code):
 
     num_channels: int = 1
     """Channels of the signal."""
+    fed_back: bool = True
+    """Of answers: whether each output is given the last one. If not, zeros are given: a decoder without attention then is an
+    autonomous system, which runs from the state it begins in, and training cannot lean on right last outputs."""
 
     def __post_init__(self):
         super().__post_init__()
@@ -129,8 +132,8 @@ class Signals(_Code):
         self.readout = nn.Dense(self.num_channels, kernel_init=as_initializer(1.0))
 
     def embed(self, values: Float[Array, "*batch O"]) -> Float[Array, "*batch O"]:
-        """The values."""
-        return values
+        """The values, or zeros where they are not fed back."""
+        return values if self.fed_back else jnp.zeros_like(values)
 
     def read_out(self, features: Float[Array, "*batch N"]) -> Float[Array, "*batch O"]:
         """Values."""
