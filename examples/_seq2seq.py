@@ -4,7 +4,7 @@ import dataclasses
 from typing import Any
 
 LONGEST = {"copy": 20, "reverse": 20, "sort": 10, "addition": 3, "boxes": 100}
-NUM_STEPS = {"copy": 2_500, "reverse": 2_500, "sort": 8_000, "addition": 12_000, "boxes": 2_000}
+NUM_STEPS = {"copy": 2_500, "reverse": 2_500, "sort": 8_000, "addition": 12_000, "boxes": 2_000}  # boxes, none: 8,000
 
 
 def filled(settings: Any) -> Any:
@@ -13,9 +13,10 @@ def filled(settings: Any) -> Any:
         raise SystemExit("--longest is a number of symbols or digits, at least 1; signals of boxes have 100 steps")
     transformer, boxes = settings.attention == "self", settings.task == "boxes"
     quick_longest = {"copy": 5, "reverse": 5, "sort": 4, "addition": 1, "boxes": 100}
+    steps = 8_000 if boxes and settings.attention == "none" else NUM_STEPS[settings.task]
     open_ones = {
         "longest": (quick_longest if settings.quick else LONGEST)[settings.task],
-        "num_steps": (150 if boxes else 500) if settings.quick else NUM_STEPS[settings.task],
+        "num_steps": (150 if boxes else 400) if settings.quick else steps,
         "hidden_size": 64 if boxes or transformer else 128,
         "batch_size": 32 if boxes else 64,
         "learning_rate": 1e-3 if transformer else 4e-3,

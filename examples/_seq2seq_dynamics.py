@@ -21,8 +21,8 @@ class Dynamics:
     numbers: dict[str, float]
 
 
-def study(settings: Any, model: Any, variables: Any, pairs: Any, answers: Any, count: int = 100) -> Dynamics | None:
-    """Fixed points from `count` states that are visited, at the inputs with which they are; None for a Transformer."""
+def study(settings: Any, model: Any, variables: Any, pairs: Any, answers: Any) -> Dynamics | None:
+    """Fixed points from some states that are visited, at the inputs with which they are; None for a Transformer."""
     import jax
     import jax.numpy as jnp
     import numpy as np
@@ -35,6 +35,7 @@ def study(settings: Any, model: Any, variables: Any, pairs: Any, answers: Any, c
     if settings.attention == "self" or settings.num_layers > 1:
         print("no fixed points: only a recurrent decoder of one layer is a step that is given one constant input")
         return None
+    count = 40 if settings.quick else 100
     rng, bounds = np.random.default_rng(settings.seed), (-1.0, 1.0) if settings.cell in ("vanilla", "gru") else None
     pairs, answers = jax.tree.map(lambda leaf: leaf[:count], (pairs, answers))
 

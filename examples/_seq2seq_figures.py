@@ -12,7 +12,7 @@ def draw(
     import _common as common
     import matplotlib.pyplot as plt
 
-    from ctd_models.plots import plot_fixed_points, plot_initial_states
+    from ctd_models.plots import plot_initial_states
 
     tokens = settings.task != "boxes"
     figure, axes = plt.subplots(1, 1 + tokens, figsize=(4.6 * (1 + tokens), 3.3), layout="constrained", squeeze=False)
@@ -27,20 +27,31 @@ def draw(
     if dynamics is not None:
         fixed_points(settings, dynamics)
 
-    figure, axes = plt.subplots(1, 4, figsize=(16.5, 3.8), layout="constrained")
-    learning_curve(history, "sequence_accuracy" if tokens else "mse", axes[0])
-    lengths(settings, by_length, axes[1])
+    panels = [
+        lambda axes: learning_curve(history, "sequence_accuracy" if tokens else "mse", axes),
+        lambda axes: lengths(settings, by_length, axes),
+    ]
     if given.attention is not None:
-        attention(settings, pairs, given, int(pairs.input_lengths.argmax()), axes[2])
-    if dynamics is not None and len(dynamics.decoder):
-        options = {"trajectories": dynamics.decoder_states, "dims": 2, "modes": None, "label": "step of the answer"}
-        plot_fixed_points(dynamics.decoder, dynamics.decoder_steps, axes=axes[3], **options)
-        axes[3].set_title("fixed points of the decoder", fontsize="medium")
-    for panel in axes:
-        if not panel.has_data():
-            panel.remove()
+        panels.append(lambda axes: attention(settings, pairs, given, int(pairs.input_lengths.argmax()), axes))
+    if dynamics is not None:
+        panels.append(lambda axes: decoder_points(dynamics, axes))
+    figure, axes = plt.subplots(1, len(panels), figsize=(4.1 * len(panels), 3.8), layout="constrained")
+    for draw_into, panel in zip(panels, axes, strict=True):
+        draw_into(panel)
     common.save_figure(figure, settings.out, "overview")
     plt.close("all")
+
+
+def decoder_points(dynamics: Any, axes: Any) -> None:
+    """Fixed points of the decoder among its states along answers, by the step whose last output and context are held."""
+    from ctd_models.plots import plot_fixed_points
+
+    steps = (
+        dynamics.decoder_steps if dynamics.decoder_steps is not None and len(set(dynamics.decoder_steps)) > 1 else None
+    )
+    options = {"trajectories": dynamics.decoder_states, "dims": 2, "modes": None, "label": "step of the answer"}
+    plot_fixed_points(dynamics.decoder, steps, axes=axes, **options)
+    axes.set_title("fixed points of the decoder", fontsize="medium")
 
 
 def learning_curve(history: Any, name: str, axes: Any) -> None:
@@ -126,18 +137,15 @@ def fixed_points(settings: Any, dynamics: Any) -> None:
     from ctd_models.plots import plot_eigenvalues, plot_fixed_points
 
     figure, axes = plt.subplots(2, 2, figsize=(9, 7.6), layout="constrained")
-    pairs = (
-        ("encoder, one input held", dynamics.encoder, dynamics.encoder_states),
-        ("decoder, last output and context held", dynamics.decoder, dynamics.decoder_states),
-    )
-    for (place, spectrum), (title, points, states) in zip(axes.T, pairs, strict=True):
-        place.set_title(title)
-        steps = dynamics.decoder_steps if points is dynamics.decoder and len(points) else None
-        plot_fixed_points(
-            points, steps, trajectories=states, dims=2, modes=None, label="step of the answer", axes=place
-        )
+    plot_fixed_points(dynamics.encoder, trajectories=dynamics.encoder_states, dims=2, modes=None, axes=axes[0, 0])
+    axes[0, 0].set_title("fixed points of the encoder", fontsize="medium")
+    decoder_points(dynamics, axes[0, 1])
+    for panel, points, held in zip(
+        axes[1], (dynamics.encoder, dynamics.decoder), ("one input", "output and context"), strict=True
+    ):
         if len(points):
-            plot_eigenvalues(points, axes=spectrum, ms=2, time_constants=(1, 10))
+            plot_eigenvalues(points, axes=panel, ms=2, time_constants=(1, 10))
+            panel.set_title(f"eigenvalues, {held} held", fontsize="medium")
     common.save_figure(figure, settings.out, "fixed_points")
     dynamics.encoder.save(settings.out / "encoder_fixed_points.h5")
     dynamics.decoder.save(settings.out / "decoder_fixed_points.h5")

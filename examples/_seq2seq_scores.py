@@ -106,5 +106,7 @@ def numbers(settings: Any, pairs: Any, given: Given, by_length: dict[str, Any]) 
         "accuracy_length_extrapolation": float(by_length["sequence_accuracy"][beyond].mean()),
         "token_accuracy_length_extrapolation": float(by_length["token_accuracy"][beyond].mean()),
     }
+    if settings.task == "boxes":
+        found["mse"] = float(((given.outputs - pairs.targets) ** 2).mean())
     weight = attention_on_answer(settings, pairs, given)
     return found if weight is None else found | {"attention_on_answer": weight}

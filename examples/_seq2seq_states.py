@@ -36,7 +36,7 @@ def initial_states(settings: Any, model: Any, variables: Any, count: int = 3_000
     inputs, lengths, states = sample()
     contents = contents_of(settings, inputs, lengths)
     curves = {"number of leading principal components": by_components(states, contents)}
-    shown = {"addition": ("sum", "first number"), "boxes": ("height 1", "height 2")}.get(settings.task, ("length",))
+    shown = {"addition": ("sum", "first number"), "boxes": ("place 1", "place 2")}.get(settings.task, ("length",))
     if settings.task != "boxes":
         places = {}
         for length in sorted({max(1, settings.longest // 4), max(1, settings.longest // 2), settings.longest}):
