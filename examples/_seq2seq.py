@@ -11,6 +11,8 @@ def filled(settings: Any) -> Any:
     """The settings with what was left open, and with what makes them quick."""
     if settings.longest is not None and (settings.task == "boxes" or settings.longest < 1):
         raise SystemExit("--longest is a number of symbols or digits, at least 1; signals of boxes have 100 steps")
+    if settings.attention == "self" and settings.sampling_rate:
+        raise SystemExit("--attention self gives all outputs at once: there is no --sampling-rate")
     transformer, boxes = settings.attention == "self", settings.task == "boxes"
     # at the larger rate attention becomes sharp: 0.98 of the weight on the symbol that is copied, 0.86 at the smaller
     looks_back = settings.task in ("copy", "reverse", "sort") and settings.attention != "none"
@@ -52,8 +54,9 @@ def make_model(settings: Any) -> Any:
     from ctd_models.models import make_cell, seq2seq
 
     size, half = settings.hidden_size, settings.hidden_size // 2
-    if size < 2 or size % 2:
-        raise SystemExit(f"--hidden-size must be even, as each direction of the encoder has half of it, got {size}")
+    heads = 4 if settings.attention == "self" else 2  # or the directions of the encoder, of which each has half
+    if size < 2 or size % heads:
+        raise SystemExit(f"--hidden-size must be a multiple of {heads}, got {size}")
     if settings.task == "boxes":
         source, target = seq2seq.Signals(1), seq2seq.Signals(1, fed_back=False)  # else the last output is all it takes
     elif settings.task == "addition":

@@ -1,5 +1,6 @@
 """Figures of the example of sequence to sequence."""
 
+import dataclasses
 from typing import Any
 
 LENGTHS = {"addition": "digits of each number", "boxes": "steps of the signal"}
@@ -20,7 +21,7 @@ def draw(
         learning_curve(history, name, panel)
     common.save_figure(figure, settings.out, "learning_curves")
     common.save_figure(lengths(settings, by_length).figure, settings.out, "accuracy_by_length")
-    (answers if tokens else signals)(settings, pairs, given)
+    answers(settings, pairs, given)
     if reading is not None:
         figure = plot_initial_states(reading.states, reading.values, reading.curves)
         common.save_figure(figure, settings.out, "initial_states")
@@ -60,7 +61,7 @@ def learning_curve(history: Any, name: str, axes: Any) -> None:
 
     plot_history(history, name, axes)
     if name == "sequence_accuracy":
-        axes.set(ylabel="share of sequences right, if taught", yscale="linear", ylim=(0, 1.02))
+        axes.set(ylabel="share of sequences right (teacher forcing)", yscale="linear", ylim=(0, 1.02))
     else:
         axes.set_ylabel({"cross_entropy": "cross-entropy (nats per token)", "mse": "mean squared error"}[name])
 
@@ -72,7 +73,12 @@ def lengths(settings: Any, by_length: dict[str, Any], axes: Any = None) -> Any:
     parts = "steps" if settings.task == "boxes" else "tokens"
     curves = {"whole sequences": by_length["sequence_accuracy"], parts: by_length["token_accuracy"]}
     label = LENGTHS.get(settings.task, "symbols in the sequence")
-    return plot_accuracy_by_length(by_length["length"], curves, settings.longest, label=label, axes=axes)
+    longest = None if settings.task == "boxes" else settings.longest
+    axes = plot_accuracy_by_length(by_length["length"], curves, longest, label=label, axes=axes)
+    if longest is None:
+        axes.axvline(settings.longest, color="0.4", ls=":", lw=1.2, label="in training")
+        axes.legend(fontsize="small", framealpha=0.9)
+    return axes
 
 
 def attention(settings: Any, pairs: Any, given: Any, i: int, axes: Any) -> None:
@@ -99,33 +105,21 @@ def attention(settings: Any, pairs: Any, given: Any, i: int, axes: Any) -> None:
 
 
 def answers(settings: Any, pairs: Any, given: Any) -> None:
-    """Where attention looked in a short, a middling and a long sequence."""
-    import numpy as np
-
-    length = np.asarray(pairs.input_lengths)
-    maps(settings, pairs, given, [int(np.abs(length - np.quantile(length, q)).argmin()) for q in (0.3, 0.65, 1.0)])
-
-
-def signals(settings: Any, pairs: Any, given: Any) -> None:
-    """Signals, what was wanted, what was answered, and where attention looked."""
+    """Where attention looked in a short, a middling and a long sequence; of signals also what was answered."""
     import _common as common
+    import matplotlib.pyplot as plt
     import numpy as np
 
     from ctd_models.plots import plot_trials
 
-    common.save_figure(plot_trials(pairs.inputs, pairs.targets, np.asarray(given.outputs)), settings.out, "answers")
-    maps(settings, pairs, given, [0, 1, 2])
-
-
-def maps(settings: Any, pairs: Any, given: Any, chosen: list[int]) -> None:
-    import _common as common
-    import matplotlib.pyplot as plt
-
+    if settings.task == "boxes":
+        common.save_figure(plot_trials(pairs.inputs, pairs.targets, np.asarray(given.outputs)), settings.out, "answers")
     if given.attention is None:
         return
     figure, axes = plt.subplots(1, 3, figsize=(13, 3.9), layout="constrained")
-    for panel, i in zip(axes, chosen, strict=True):
-        attention(settings, pairs, given, i, panel)
+    length = np.asarray(pairs.input_lengths)
+    for panel, quantile in zip(axes, (0.3, 0.65, 1.0), strict=True):
+        attention(settings, pairs, given, int(np.abs(length - np.quantile(length, quantile)).argmin()), panel)
     common.save_figure(figure, settings.out, "attention")
 
 
@@ -147,5 +141,6 @@ def fixed_points(settings: Any, dynamics: Any) -> None:
             plot_eigenvalues(points, axes=panel, ms=2, time_constants=(1, 10))
             panel.set_title(f"eigenvalues, {held} held", fontsize="medium")
     common.save_figure(figure, settings.out, "fixed_points")
-    dynamics.encoder.save(settings.out / "encoder_fixed_points.h5")
-    dynamics.decoder.save(settings.out / "decoder_fixed_points.h5")
+    large = dict.fromkeys(("jacobians", "input_jacobians", "left_eigenvectors", "right_eigenvectors"))
+    for name, points in (("encoder", dynamics.encoder), ("decoder", dynamics.decoder)):
+        dataclasses.replace(points, **large).save(settings.out / f"{name}_fixed_points.h5")

@@ -97,6 +97,8 @@ def attention_on_answer(settings: Any, pairs: Any, given: Given) -> float | None
 
 def numbers(settings: Any, pairs: Any, given: Given, by_length: dict[str, Any]) -> dict[str, float]:
     """The results of one network: on fresh sequences, at the longest of training, and beyond."""
+    from ctd_models.analysis import normalized_error
+
     whole, each = accuracies(pairs, given)
     longest, beyond = by_length["length"] == settings.longest, by_length["length"] > settings.longest
     found = {
@@ -107,6 +109,6 @@ def numbers(settings: Any, pairs: Any, given: Given, by_length: dict[str, Any]) 
         "token_accuracy_length_extrapolation": float(by_length["token_accuracy"][beyond].mean()),
     }
     if settings.task == "boxes":
-        found["mse"] = float(((given.outputs - pairs.targets) ** 2).mean())
+        found["normalized_error"] = normalized_error(pairs.targets, given.outputs)  # 1: the mean of all targets
     weight = attention_on_answer(settings, pairs, given)
     return found if weight is None else found | {"attention_on_answer": weight}

@@ -36,7 +36,7 @@ def initial_states(settings: Any, model: Any, variables: Any, count: int = 3_000
     inputs, lengths, states = sample()
     contents = contents_of(settings, inputs, lengths)
     curves = {"number of leading principal components": by_components(states, contents)}
-    shown = {"addition": ("sum", "first number"), "boxes": ("place 1", "place 2")}.get(settings.task, ("length",))
+    shown = {"addition": ("sum", "first number"), "boxes": ("place of box 1", "place of box 2")}
     if settings.task != "boxes":
         places = {}
         for length in sorted({max(1, settings.longest // 4), max(1, settings.longest // 2), settings.longest}):
@@ -45,7 +45,7 @@ def initial_states(settings: Any, model: Any, variables: Any, count: int = 3_000
             r2 = [read(at_end, as_features(settings, symbols[:, i])) for i in range(size)]
             places[name] = np.arange(1, size + 1), np.array(r2)
         curves["place of the symbol in the input"] = places
-    return Reading(states, {name: contents[name][:, 0] for name in shown}, curves)
+    return Reading(states, {name: contents[name][:, 0] for name in shown.get(settings.task, ("length",))}, curves)
 
 
 def as_features(settings: Any, tokens: Any) -> Any:
@@ -105,7 +105,7 @@ def boxes(signals: Any) -> dict[str, Any]:
     heights = np.stack([row[row > 0][[0, -1]] for row in signals])
     inside = [signals == heights[:, [i]] for i in (0, 1)]
     return {
-        f"{name} {i + 1}": value
+        f"{name} of box {i + 1}": value
         for i in (0, 1)
         for name, value in (
             ("place", inside[i].argmax(axis=1)),

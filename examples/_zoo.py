@@ -44,6 +44,8 @@ def train(
     from ctd_models import Trainer
     from ctd_models.training import mean_squared_error
 
+    if settings.num_steps < 1:
+        raise SystemExit(f"--num-steps must be at least 1, got {settings.num_steps}")
     common.remember(settings)
     loss = (make_loss or mean_squared_error)(model, settings.l2)
     optimizer = common.adam("cosine", settings.num_steps, settings.learning_rate, published=(0.0, 1.0))

@@ -36,7 +36,7 @@ class Settings(ZooSettings):
     num_steps: int | None = None
     """Training steps; None: 2,500 for copying and reversing, more where the task is harder."""
     learning_rate: float | None = None
-    """Peak of the cosine schedule of Adam; None: 8e-3 where symbols are looked back at, else 4e-3; 2e-3 for a Transformer."""
+    """Peak of the cosine schedule of Adam; None: 8e-3 where symbols are looked back at, else 4e-3; Transformers 2e-3."""
     sampling_rate: float = 0.0
     """Probability in training that an output follows the network's own last one (not of a Transformer)."""
 

@@ -22,7 +22,7 @@ class _Step:
     def __call__(self, variables, bound, state, inputs=None):
         def advance(module, state, inputs):
             for name in self.path:
-                module = getattr(module, name)
+                module = _part_of(module, name)
             step = getattr(module, "step", module)  # a bare cell is its own step
             return step(state, inputs)[0]
 
@@ -52,7 +52,8 @@ def step_function(
     Args:
         model: a module with a method `step(state, inputs) -> (state, output)`, or a recurrent cell.
         variables: Flax's whole dictionary, `{"params": …}` and any other collections.
-        part: name of a submodule that steps, such as "generator"; dots reach deeper.
+        part: name of a submodule that steps, such as "generator"; dots reach deeper, and numbers into lists of them, such as
+            "encoder.backward_cells.0".
         inputs: [U] if given, it is bound, and the result is `F(state)`.
 
     Raises:
@@ -69,10 +70,21 @@ def step_function(
         )
     module = model.bind(variables)
     for name in path:
-        if not hasattr(module, name):
-            raise AttributeError(f"{type(module).__name__} has no part {name!r}")
-        module = getattr(module, name)
+        module = _part_of(module, name)
+    if not hasattr(module, "step") and not isinstance(module, nn.RNNCellBase):
+        raise AttributeError(
+            f"part {part!r} is a {type(module).__name__}, which has no step(state, inputs) and is no cell"
+        )
     return jax.tree_util.Partial(_Step(deterministic(model), path), variables, inputs)
+
+
+def _part_of(module: Any, name: str) -> Any:
+    """The part of this name, or of this number where parts are a list."""
+    if isinstance(module, (list, tuple)) and name.isdigit() and int(name) < len(module):
+        return module[int(name)]
+    if not hasattr(module, name):
+        raise AttributeError(f"{type(module).__name__} has no part {name!r}")
+    return getattr(module, name)
 
 
 class _ReadOut:

@@ -74,7 +74,7 @@ def plot_accuracy_by_length(
     if longest is not None:
         axes.axvline(longest, color="0.4", ls=":", lw=1.2, label="longest in training")
     axes.set(xlabel=label, ylabel="share that is right", ylim=(0, 1.02))
-    axes.legend(frameon=False, fontsize="small", loc="best")
+    axes.legend(fontsize="small", framealpha=0.9)
     return axes
 
 
@@ -111,7 +111,8 @@ def plot_initial_states(
     x, y = pca.transform(states).T
     for panel, (name, each) in zip(axes, values.items(), strict=False):
         dots = panel.scatter(x, y, c=np.asarray(each), s=5, cmap="viridis", linewidths=0)
-        figure.colorbar(dots, ax=panel, label=name)
+        whole = np.array_equal(each, np.round(each))
+        figure.colorbar(dots, ax=panel, label=name, ticks=plt.MaxNLocator(6, integer=whole))
         first, second = (
             f"PC {i + 1} ({share:.0%} of the variance)" for i, share in enumerate(pca.explained_variance_ratio)
         )
@@ -126,5 +127,5 @@ def plot_initial_states(
             panel.set_xscale("log")
         else:
             panel.xaxis.set_major_locator(plt.MaxNLocator(integer=True))
-        panel.legend(frameon=False, fontsize="small")
+        panel.legend(fontsize="small", framealpha=0.9)
     return figure

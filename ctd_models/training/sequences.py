@@ -1,6 +1,7 @@
 """The loss of models that answer one sequence with another."""
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import flax.linen as nn
@@ -34,7 +35,7 @@ def sequence_loss(model: nn.Module, l2: float = 0.0, sampling_rate: float | Call
     """
     if not 0 <= l2 < float("inf"):
         raise ValueError(f"l2 cannot be negative, got {l2}")
-    if not callable(sampling_rate) and not 0 <= sampling_rate <= 1:
+    if not callable(sampling_rate) and (isinstance(sampling_rate, bool) or not 0 <= sampling_rate <= 1):
         raise ValueError(f"sampling_rate must lie in [0, 1], got {sampling_rate}")
     quiet = deterministic(model)
 
@@ -52,8 +53,15 @@ def sequence_loss(model: nn.Module, l2: float = 0.0, sampling_rate: float | Call
         return value + penalty, metrics
 
     loss.init = lambda rngs, batch: quiet.init(rngs, *_pairs(batch)[:3])
-    loss.check = lambda arrays, what: model.check(*_pairs(arrays))
+    loss.check = loss.check_batch = partial(_check, model)
     return loss
+
+
+def _check(model: Any, arrays: Any, what: str) -> None:
+    try:
+        model.check(*_pairs(arrays))
+    except ValueError as error:
+        raise ValueError(f"{what}: {error}") from None
 
 
 def _pairs(batch: Any) -> SequencePairs:

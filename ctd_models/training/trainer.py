@@ -17,7 +17,7 @@ from ctd_models.configuration import to_config
 from ctd_models.training import programs
 from ctd_models.training.losses import Loss
 from ctd_models.training.run import Run
-from ctd_models.training.sources import HostSource, as_source, check_finite, is_arrays
+from ctd_models.training.sources import HostSource, Task, as_source, check_finite, is_arrays
 from ctd_models.training.state import FitResult
 from ctd_models.training.trainable import Trainable
 
@@ -189,9 +189,12 @@ class Trainer:
             return ensemble.finish_all(writers)
 
     def _check_data(self, data: Any, what: str) -> None:
-        """Lets a loss that knows what data should look like check arrays (its method `check(arrays, what)`)."""
+        """Lets a loss that knows what data should look like check arrays (its method `check(arrays, what)`), or a batch that
+        a task makes (`check_batch(batch, what)`)."""
         if hasattr(self.loss, "check") and is_arrays(data):
             self.loss.check(data, what)
+        if hasattr(self.loss, "check_batch") and isinstance(data, Task):
+            self.loss.check_batch(jax.jit(data.sample, static_argnums=1)(jax.random.key(0), self.batch_size), what)
 
     def program(self, name: str, static: Any, function: Callable[..., Any], **options: Any) -> programs.Program:
         """The compiled program `name`, made once for each `static` description of what it closes over.

@@ -52,7 +52,7 @@ def as_torch(params):
     readout = params["target"]["readout"]
     named |= {"readout.weight": readout["kernel"].T, "readout.bias": readout["bias"]}
     encoder = params["encoder"]
-    cells = {"encoder.{}_l0": encoder["cells_0"], "encoder.{}_l0_reverse": encoder["backward_cells_0"]}
+    cells = {"encoder.{}_l0": encoder["forward_cells_0"], "encoder.{}_l0_reverse": encoder["backward_cells_0"]}
     for name, cell in (cells | {"decoder.{}": params["decoder"]["layers_0"]}).items():
         zeros = np.zeros_like(cell["ir"]["bias"])
         for part, gates in (("ih", "i"), ("hh", "h")):

@@ -64,9 +64,11 @@ def test_contents_are_read_from_the_sequences():
     signal = np.zeros(12)
     signal[2:5], signal[5:9] = 0.3, 0.8
     found = {name: value[0] for name, value in boxes(signal[None]).items()}
-    assert found == {"place 1": 2, "width 1": 3, "height 1": 0.3, "place 2": 5, "width 2": 4, "height 2": 0.8}
+    expected = {"place": (2, 5), "width": (3, 4), "height": (0.3, 0.8)}
+    assert found == {f"{name} of box {i + 1}": values[i] for name, values in expected.items() for i in (0, 1)}
     many = boxes(np.asarray(TwoBoxes().sample(jax.random.key(0), 50).inputs)[..., 0])
-    assert (many["width 1"] >= 5).all() and (many["place 2"] >= many["place 1"] + many["width 1"]).all()
+    assert (many["width of box 1"] >= 5).all()
+    assert (many["place of box 2"] >= many["place of box 1"] + many["width of box 1"]).all()
     states = np.random.default_rng(0).normal(size=(600, 4))
     assert read(states, states[:, :2] @ [[1.0], [2.0]]) > 0.999
     assert abs(read(states[:, 2:], states[:, :1])) < 0.1

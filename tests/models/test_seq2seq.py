@@ -34,6 +34,7 @@ KEY = jax.random.key(0)
 TASK = CopySequence(num_symbols=3, longest=4)
 PAIRS = TASK.sample(KEY, 5)
 SIZE = 8
+CODE = Tokens(6)
 
 
 def recurrent(attention=None, encoder=None, decoder=None, code=None, **options):
@@ -307,11 +308,72 @@ def test_bad_sequences(change, message, name, made):
         (lambda: free_run(recurrent(), {}, PAIRS[0], PAIRS[1], num_steps=3), "answers with Tokens: use greedy"),
         (lambda: greedy(recurrent(), {}, PAIRS[0], PAIRS[1], max_length=0), "max_length must be"),
         (
-            lambda: beam_search(recurrent(), {}, PAIRS[0], PAIRS[1], max_length=3, beam_size=5),
-            "beam_size must lie in 1 … 4",
+            lambda: beam_search(recurrent(), {"params": {}}, PAIRS[0], PAIRS[1], max_length=3, beam_size=5),
+            "beam_size must be a whole number in 1 … 4",
         ),
+        (
+            lambda: beam_search(recurrent(), {"params": {}}, PAIRS[0], PAIRS[1], max_length=3, beam_size=2.5),
+            "beam_size must be a whole number",
+        ),
+        (
+            lambda: beam_search(recurrent(), {"params": {}}, PAIRS[0], PAIRS[1], max_length=3, length_penalty=-1.0),
+            "length_penalty cannot be negative",
+        ),
+        (lambda: greedy(recurrent(), {"source": {}}, PAIRS[0], PAIRS[1], max_length=3), "Flax's whole dictionary"),
+        (lambda: recurrent("dot"), "attention"),
+        (lambda: recurrent(DotAttention), "attention"),
+        (lambda: AdditiveAttention(0), "features must be at least 1"),
+        (lambda: Seq2Seq(CODE, CODE, RecurrentEncoder((GRUCell(3),)), RecurrentDecoder((GRUCell(3),))), "a code each"),
+        (lambda: TransformerSeq2Seq(CODE, CODE), "a code each"),
+        (lambda: TransformerSeq2Seq(CODE, nn.Dense(3)), "target must be a code"),
     ],
 )
 def test_bad_models(act, message):
     with pytest.raises((ValueError, TypeError), match=message):
         act()
+
+
+def test_parts_of_stacks_step_and_others_say_that_they_do_not():
+    cell = GRUCell(SIZE)
+    encoder = RecurrentEncoder((cell, cell), num_bidirectional=2)  # one object, four layers
+    model = recurrent(AdditiveAttention(SIZE), encoder)
+    shapes = jax.eval_shape(model.init, KEY, *PAIRS[:3])
+    names = {f"{way}_cells_{i}" for way in ("forward", "backward") for i in (0, 1)}
+    assert set(shapes["params"]["encoder"]) == names
+    variables = jax.tree.map(jnp.zeros_like, shapes)
+    F = step_function(model, variables, part="encoder.backward_cells.1")
+    assert F(jnp.ones(SIZE), jnp.ones(2 * SIZE)).shape == (SIZE,)
+    for part in ("attention", "encoder.layers", "encoder.backward_cells"):
+        with pytest.raises(AttributeError, match="no step"):
+            step_function(model, variables, part=part)
+    with pytest.raises(AttributeError, match="no part '2'"):
+        step_function(model, variables, part="encoder.backward_cells.2")
+
+
+def test_a_deterministic_model_drops_nothing():
+    cells = (GRUCell(SIZE), GRUCell(SIZE))
+    model = recurrent(None, RecurrentEncoder(cells, dropout=0.5), RecurrentDecoder(cells, dropout=0.5))
+    assert not (model.encoder.deterministic or model.decoder.deterministic)
+    quiet = model.clone(deterministic=True)
+    assert quiet.encoder.deterministic and quiet.decoder.deterministic
+    shapes = jax.eval_shape(model.init, {"params": KEY, "dropout": KEY}, *PAIRS[:3])
+    run = jax.eval_shape(quiet.apply, shapes, *PAIRS[:3])  # asks for no random numbers
+    assert run.outputs.shape == (5, 5, 6)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            {"targets": jnp.pad(PAIRS.targets, ((0, 0), (1, 0)), constant_values=1)},
+            "answer 0 of length . has . at place",
+        ),
+        ({"targets": jnp.where(PAIRS.targets == 2, 0, PAIRS.targets)}, "the end marker 2 at their last place"),
+        ({"target_lengths": PAIRS.target_lengths - 1}, "the end marker 2 at their last place"),
+        ({"inputs": PAIRS.inputs.at[0, 0].set(0)}, r"input 0 has . places, but padding \(0\) at place 0"),
+        ({"inputs": PAIRS.inputs.tolist()}, "expected inputs to be an array, got list"),
+    ],
+)
+def test_markers_stand_where_they_belong(change, message):
+    with pytest.raises(ValueError, match=message):
+        recurrent().check(**(PAIRS._asdict() | change))

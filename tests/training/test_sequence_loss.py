@@ -68,7 +68,7 @@ def test_a_network_learns_to_copy_with_scheduled_sampling():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"inputs": np.full((7, 4), 9)}, r"inputs must lie in 0 … 5 \(the vocabulary\), got 9"),
+        ({"inputs": np.full((7, 4), 9)}, r"data: inputs must lie in 0 … 5 \(the vocabulary\), got 9"),
         ({"targets": np.full((7, 5), -1)}, "targets must lie in 0 … 5"),
         ({"target_lengths": np.full(7, 6)}, r"target_lengths must lie in 1 … 5 .*got 6 at index \(0,\)"),
         ({"target_lengths": np.ones((7, 5), int)}, r"expected target_lengths \[7\] of whole numbers"),
@@ -80,6 +80,16 @@ def test_bad_arrays_are_refused_before_training(change, message):
     trainer = Trainer(answering, sequence_loss(answering), optax.adam(1e-3), batch_size=7)
     with pytest.raises(ValueError, match=message):
         trainer.fit(arrays | change, 1, KEY)
+
+
+def test_a_task_with_other_symbols_than_the_models_is_refused_before_training():
+    answering = model(lambda: Tokens(6, 4))
+    trainer = Trainer(answering, sequence_loss(answering), optax.adam(1e-3), batch_size=32)
+    task = CopySequence(num_symbols=3, longest=4)
+    with pytest.raises(ValueError, match="data: inputs must lie in 0 … 5"):
+        trainer.fit(CopySequence(num_symbols=16, longest=4), 1, KEY)
+    with pytest.raises(ValueError, match="validation: inputs must lie in 0 … 5"):
+        trainer.fit(task, 1, KEY, validation=CopySequence(num_symbols=16, longest=4))
 
 
 @pytest.mark.parametrize("arguments", [{"l2": -1.0}, {"sampling_rate": 1.5}])

@@ -36,6 +36,7 @@ class _Attention(nn.Module):
         Raises:
             ValueError: there is not one key and one entry of the mask for each value.
         """
+        mask = jnp.asarray(mask)
         if not jnp.shape(mask) == jnp.shape(keys)[:-1] == jnp.shape(values)[:-1] or mask.dtype != bool:
             raise ValueError(
                 f"expected keys [*batch, S, K], values [*batch, S, H] and a mask [*batch, S] of bools, got shapes "
@@ -51,6 +52,11 @@ class AdditiveAttention(_Attention):
 
     features: int
     """Size of v."""
+
+    def __post_init__(self):
+        super().__post_init__()
+        if self.features < 1:
+            raise ValueError(f"features must be at least 1, got {self.features}")
 
     def setup(self):
         self.of_query = nn.Dense(self.features, use_bias=False)
@@ -81,6 +87,8 @@ class GeneralAttention(_Attention):
         return self.of_key(values)
 
     def scores(self, query, keys):
+        if query.shape[-1] != keys.shape[-1]:
+            raise ValueError(f"GeneralAttention({self.features}) is asked with queries of {query.shape[-1]} features")
         return jnp.einsum("...n,...sn->...s", query, keys)
 
 

@@ -46,7 +46,8 @@ class RecurrentEncoder(nn.Module):
             raise ValueError(f"num_bidirectional must lie in 0 … {len(self.cells)}, got {self.num_bidirectional}")
 
     def setup(self):
-        self.layers = [nn.RNN(cell, return_carry=True) for cell in self.cells]
+        self.forward_cells = [cell.clone() for cell in self.cells]  # one object for two layers is two cells
+        self.layers = [nn.RNN(cell, return_carry=True) for cell in self.forward_cells]
         self.backward_cells = [cell.clone() for cell in self.cells[: self.num_bidirectional]]
         self.backward_layers = [
             nn.RNN(cell, return_carry=True, reverse=True, keep_order=True) for cell in self.backward_cells
@@ -71,7 +72,7 @@ class RecurrentEncoder(nn.Module):
 
     def step(self, state: Any, inputs: Float[Array, "*batch E"]) -> tuple[Any, Float[Array, "*batch N"]]:
         """One step of the lowest layer, forward: (state, embedded input) → (next state, output)."""
-        return self.cells[0](state, inputs)
+        return self.forward_cells[0](state, inputs)
 
 
 class RecurrentDecoder(nn.Module):

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from ctd_models.models.seq2seq.checks import check_pairs
+from ctd_models.models.seq2seq.checks import check_pairs, check_parts
 from ctd_models.models.seq2seq.codes import NEVER, START
 from ctd_models.models.seq2seq.layers import RecurrentDecoder, RecurrentEncoder
 
@@ -56,7 +56,14 @@ class Seq2Seq(nn.Module):
     attention: nn.Module | None = None
     """`AdditiveAttention`, `DotAttention`, `GeneralAttention`, your own, or None."""
     deterministic: bool = False
-    """Whether dropout is off."""
+    """Whether dropout of encoder and decoder is off."""
+
+    def __post_init__(self):
+        check_parts(self)
+        for name in ("encoder", "decoder") if self.deterministic else ():
+            if getattr(getattr(self, name), "deterministic", None) is False:
+                object.__setattr__(self, name, getattr(self, name).clone(deterministic=True))
+        super().__post_init__()
 
     def encode(self, inputs: Any, input_lengths: Int[Array, "B"], max_length: int | None = None) -> tuple[Memory, Any]:
         """(memory of the inputs, state before the first output); answers may be of any length."""

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from ctd_models.configuration import deterministic
-from ctd_models.models.seq2seq.checks import check_sequences
+from ctd_models.models.seq2seq.checks import check_sequences, check_variables
 from ctd_models.models.seq2seq.codes import END, PADDING
 from ctd_models.models.seq2seq.model import Answers
 
@@ -49,7 +49,7 @@ def greedy(
     Raises:
         ValueError: inputs that do not fit, or a model that answers with signals.
     """
-    model = _checked(model, inputs, input_lengths, max_length)
+    model = _checked(model, variables, inputs, input_lengths, max_length)
     return _greedy(model, variables, inputs, input_lengths, max_length, return_attention)
 
 
@@ -123,10 +123,12 @@ def beam_search(
     Raises:
         ValueError: inputs that do not fit, a model that answers with signals, a beam that is too small or too large.
     """
-    model = _checked(model, inputs, input_lengths, max_length)
+    model = _checked(model, variables, inputs, input_lengths, max_length)
     most = model.target.vocabulary_size - 2
-    if isinstance(beam_size, bool) or not 1 <= beam_size <= most:
-        raise ValueError(f"beam_size must lie in 1 … {most}, got {beam_size}")
+    if isinstance(beam_size, bool) or int(beam_size) != beam_size or not 1 <= beam_size <= most:
+        raise ValueError(f"beam_size must be a whole number in 1 … {most}, got {beam_size}")
+    if not 0 <= length_penalty < float("inf"):
+        raise ValueError(f"length_penalty cannot be negative, got {length_penalty}")
     return _beam_search(model, variables, inputs, input_lengths, length_penalty, max_length, int(beam_size))
 
 
@@ -197,7 +199,7 @@ def free_run(
     Raises:
         ValueError: inputs that do not fit, or a model that answers with tokens.
     """
-    model = _checked(model, inputs, input_lengths, num_steps, discrete=False)
+    model = _checked(model, variables, inputs, input_lengths, num_steps, discrete=False)
     return _free_run(model, variables, inputs, input_lengths, num_steps)
 
 
@@ -215,7 +217,9 @@ def _free_run(model, variables, inputs, input_lengths, num_steps):
     return Answers(outputs, weights, None)
 
 
-def _checked(model: Any, inputs: Any, input_lengths: Any, max_length: int, discrete: bool = True) -> nn.Module:
+def _checked(
+    model: Any, variables: Any, inputs: Any, input_lengths: Any, max_length: int, discrete: bool = True
+) -> nn.Module:
     if model.target.discrete != discrete:
         wanted, other = ("searched among tokens", "free_run") if discrete else ("run as signals", "greedy")
         raise ValueError(
@@ -224,5 +228,6 @@ def _checked(model: Any, inputs: Any, input_lengths: Any, max_length: int, discr
     if isinstance(max_length, bool) or int(max_length) != max_length or max_length < 1:
         name = "max_length" if discrete else "num_steps"
         raise ValueError(f"{name} must be a whole number of at least 1, got {max_length}")
+    check_variables(variables)
     check_sequences(model.source, inputs, input_lengths)
     return deterministic(model)

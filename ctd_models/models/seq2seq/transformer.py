@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from ctd_models.models.seq2seq.checks import check_pairs
+from ctd_models.models.seq2seq.checks import check_pairs, check_parts
 from ctd_models.models.seq2seq.model import Answers, Memory, start_of
 
 
@@ -75,6 +75,7 @@ class TransformerSeq2Seq(nn.Module):
     """Whether nothing is dropped."""
 
     def __post_init__(self):
+        check_parts(self)
         super().__post_init__()
         if self.num_layers < 1 or self.num_heads < 1:
             raise ValueError(f"expected one layer and one head or more, got {self.num_layers} and {self.num_heads}")
