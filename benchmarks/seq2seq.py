@@ -43,6 +43,8 @@ TARGET = 1.0  # at least as fast
 
 def main(settings: Settings) -> None:
     if settings.child:
+        from lfads import pin
+
         pin(settings.child)
         print(json.dumps(speed(settings, settings.child)))
         return
@@ -90,12 +92,6 @@ def child(settings: Settings, threads: int) -> Any:
     environment = {**os.environ, "OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads), **flags}
     command = [sys.executable, __file__, *options]
     return json.loads(subprocess.run(command, env=environment, stdout=subprocess.PIPE, check=True, text=True).stdout)
-
-
-def pin(cores: int) -> None:
-    """Leaves this process only so many cores, where the system can: XLA runs independent operations on all it sees."""
-    if hasattr(os, "sched_setaffinity"):
-        os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:cores])
 
 
 def make_model(hidden_size: int, num_bits: int = 8, cell: Any = None) -> Any:

@@ -34,7 +34,26 @@ class Answers(NamedTuple):
     """States of the decoder after each step, a pytree of [B, T, …]."""
 
 
-class Seq2Seq(nn.Module):
+class Answering(nn.Module):
+    """What models that answer sequences share; they have the codes `source` and `target`."""
+
+    @nn.nowrap
+    @no_type_check  # it checks its arguments itself
+    def check(self, inputs: Any, input_lengths: Any, targets: Any, target_lengths: Any = None) -> None:
+        """Refuses sequences that this model cannot read or answer; `sequence_loss` asks before anything is compiled.
+
+        Raises:
+            ValueError: shapes that do not fit, and, where they are concrete, tokens or lengths out of range.
+        """
+        check_pairs(self, inputs, input_lengths, targets, target_lengths)
+
+    def start(self, batch_size: int) -> Any:
+        """What stands for the last output before there is one: the start marker [B], or a signal of zeros [B, O]."""
+        code = self.target
+        return jnp.full(batch_size, START) if code.discrete else jnp.zeros((batch_size, code.num_channels))
+
+
+class Seq2Seq(Answering):
     """Recurrent encoder and decoder with an attention of your choice.
 
     At each step the decoder's state asks the attention for a context c_t, and goes on with it and the last output y_{t−1}:
@@ -93,20 +112,6 @@ class Seq2Seq(nn.Module):
         size = self.target.embedded_size
         return self.decoder.step(state, inputs[..., :size], inputs[..., size:])
 
-    @nn.nowrap
-    @no_type_check  # it checks its arguments itself
-    def check(self, inputs: Any, input_lengths: Any, targets: Any, target_lengths: Any = None) -> None:
-        """Refuses sequences that this model cannot read or answer; `sequence_loss` asks before anything is compiled.
-
-        Raises:
-            ValueError: shapes that do not fit, and, where they are concrete, tokens or lengths out of range.
-        """
-        check_pairs(self, inputs, input_lengths, targets, target_lengths)
-
-    def start(self, batch_size: int) -> Any:
-        """What stands for the last output before there is one."""
-        return start_of(self.target, batch_size)
-
     @no_type_check  # it checks its arguments itself
     def __call__(
         self, inputs: Any, input_lengths: Int[Array, "B"], targets: Any, sampling_rate: Float[Any, ""] | float = 0.0
@@ -161,8 +166,3 @@ class Seq2Seq(nn.Module):
         if not self.target.discrete:
             return self.start(batch_size)
         return jnp.full((batch_size, self.target.vocabulary_size), NEVER).at[:, START].set(0.0)
-
-
-def start_of(code: Any, batch_size: int) -> Any:
-    """What stands for the last output before there is one: the start marker [B], or a signal of zeros [B, O]."""
-    return jnp.full(batch_size, START) if code.discrete else jnp.zeros((batch_size, code.num_channels))

@@ -7,8 +7,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from ctd_models.models.seq2seq.checks import check_pairs, check_parts
-from ctd_models.models.seq2seq.model import Answers, Memory, start_of
+from ctd_models.models.seq2seq.checks import check_parts
+from ctd_models.models.seq2seq.model import Answering, Answers, Memory
 
 
 class _Block(nn.Module):
@@ -50,7 +50,7 @@ class _Block(nn.Module):
         return x + drop(nn.Dense(self.features, name="fall")(hidden)), weights[0] if weights else None
 
 
-class TransformerSeq2Seq(nn.Module):
+class TransformerSeq2Seq(Answering):
     """Encoder and decoder of self-attention, in the form of `Seq2Seq` (Vaswani et al. 2017, arXiv:1706.03762).
 
     Blocks normalise their inputs (pre-norm); places are told by sines and cosines. The attention in `Answers` is that of the
@@ -91,20 +91,6 @@ class TransformerSeq2Seq(nn.Module):
         self.decoder_blocks = [_Block(self.num_heads, self.features, **options) for _ in range(self.num_layers)]
         self.source_in, self.target_in = nn.Dense(self.features), nn.Dense(self.features)
         self.encoder_norm, self.decoder_norm = nn.LayerNorm(), nn.LayerNorm()
-
-    @nn.nowrap
-    @no_type_check  # it checks its arguments itself
-    def check(self, inputs: Any, input_lengths: Any, targets: Any, target_lengths: Any = None) -> None:
-        """Refuses sequences that this model cannot read or answer; `sequence_loss` asks before anything is compiled.
-
-        Raises:
-            ValueError: shapes that do not fit, and, where they are concrete, tokens or lengths out of range.
-        """
-        check_pairs(self, inputs, input_lengths, targets, target_lengths)
-
-    def start(self, batch_size: int) -> Any:
-        """What stands for the last output before there is one."""
-        return start_of(self.target, batch_size)
 
     def remember(self, inputs: Any, input_lengths: Int[Array, "B"]) -> Memory:
         """What the encoder makes of the inputs."""
