@@ -134,12 +134,12 @@ def fixed_points(settings: Any, dynamics: Any) -> None:
     plot_fixed_points(dynamics.encoder, trajectories=dynamics.encoder_states, dims=2, modes=None, axes=axes[0, 0])
     axes[0, 0].set_title("fixed points of the encoder", fontsize="medium")
     decoder_points(dynamics, axes[0, 1])
-    for panel, points, held in zip(
-        axes[1], (dynamics.encoder, dynamics.decoder), ("one input", "output and context"), strict=True
-    ):
+    given = ["last output"] * (settings.task != "boxes") + ["context"] * (settings.attention != "none")
+    held = ("one input", " and ".join(given) or "nothing")
+    for panel, points, what in zip(axes[1], (dynamics.encoder, dynamics.decoder), held, strict=True):
         if len(points):
             plot_eigenvalues(points, axes=panel, ms=2, time_constants=(1, 10))
-            panel.set_title(f"eigenvalues, {held} held", fontsize="medium")
+            panel.set_title(f"eigenvalues, {what} held", fontsize="medium")
     common.save_figure(figure, settings.out, "fixed_points")
     large = dict.fromkeys(("jacobians", "input_jacobians", "left_eigenvectors", "right_eigenvectors"))
     for name, points in (("encoder", dynamics.encoder), ("decoder", dynamics.decoder)):
