@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 from types import SimpleNamespace
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -95,14 +96,14 @@ def test_copying_with_attention(tmp_path):
     names = ("learning_curves", "accuracy_by_length", "attention", "initial_states", "fixed_points")
     assert all((tmp_path / f"{name}.png").exists() for name in names)
     model, variables = load_checkpoint(tmp_path, "best")
-    inputs = np.array([[3 + 200, 3 + 17, 0, 0, 0]])
-    answers = model.apply(variables, inputs, np.array([2]), np.array([[3 + 200, 3 + 17, 2, 0, 0, 0]]))
+    inputs, targets = jnp.array([[203, 20, 0, 0, 0]]), jnp.array([[203, 20, 2, 0, 0, 0]])
+    answers = model.apply(variables, inputs, jnp.array([2]), targets)
     assert answers.outputs[0].argmax(axis=-1)[:3].tolist() == [203, 20, 2]
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("task", "attention"), [("addition", "self"), ("boxes", "none")])
-def test_other_tasks_run(task, attention, tmp_path):
-    results = run(tmp_path, "--task", task, "--attention", attention, "--num-steps", "60")
-    assert results["token_accuracy"] > 0.2
+def test_boxes_by_an_autonomous_decoder(tmp_path):
+    results = run(tmp_path, "--task", "boxes", "--attention", "none", "--num-steps", "60")
+    assert results["normalized_error"] < 1.1
     load_checkpoint(tmp_path, "best")
+    assert (tmp_path / "answers.png").exists()
