@@ -10,6 +10,8 @@ from jaxtyping import Float
 from ctd_models.analysis import PCA
 from ctd_models.plots.style import PALETTE
 
+COLORS = (*PALETTE[2:], *PALETTE[:2])  # black and red, which say stable and unstable, last
+
 
 @no_type_check  # it checks its arguments itself
 def plot_attention(
@@ -70,7 +72,7 @@ def plot_accuracy_by_length(
     for i, (name, values) in enumerate(accuracies.items()):
         if np.shape(values) != np.shape(lengths):
             raise ValueError(f"expected {len(lengths)} values of {name!r}, one for each length, got {np.shape(values)}")
-        axes.plot(lengths, values, ".-", color=PALETTE[(2, 3, 4, 5, 6, 0, 1)[i % 7]], label=name, clip_on=False)
+        axes.plot(lengths, values, ".-", color=COLORS[i % len(COLORS)], label=name, clip_on=False)
     if longest is not None:
         axes.axvline(longest, color="0.4", ls=":", lw=1.2, label="longest in training")
     axes.set(xlabel=label, ylabel="share that is right", ylim=(0, 1.02))
@@ -119,7 +121,7 @@ def plot_initial_states(
         panel.set(xlabel=first, ylabel=second)
     for panel, (label, group) in zip(axes[len(values) :], curves.items(), strict=True):
         for i, (name, (places, r2)) in enumerate(group.items()):
-            panel.plot(places, r2, "o-", ms=4, color=PALETTE[(2, 3, 4, 5, 6, 0, 1)[i % 7]], label=name)
+            panel.plot(places, r2, "o-", ms=4, color=COLORS[i % len(COLORS)], label=name)
         panel.axhline(0, color="0.6", lw=0.8)
         lowest = min(0.0, np.nanmin([np.nanmin(r2) for _, r2 in group.values()]))
         panel.set(xlabel=label, ylabel="R² of a linear reader", ylim=(max(-1.0, lowest) - 0.03, 1.03))

@@ -165,6 +165,11 @@ def test_a_beam_of_one_is_greedy_and_stops_early(made):
     assert beam_search(model, silent, *PAIRS[:2], max_length=6, beam_size=1).num_steps == 1
 
 
+def test_without_attention_there_are_no_weights(made):
+    model, variables, _, _ = made("none")
+    assert greedy(model, variables, *PAIRS[:2], max_length=3, return_attention=True).attention is None
+
+
 def test_searches_are_compiled_once_for_all_lengths(made, compilations):
     model, variables, _, _ = made("additive")
     others = [CopySequence(num_symbols=3, shortest=n, longest=n, size=4).sample(KEY, 5) for n in (1, 2, 4)]

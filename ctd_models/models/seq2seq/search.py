@@ -29,7 +29,7 @@ class Decoded(NamedTuple):
     log_probabilities: Float[Array, "*shape"]
     """Log-probability of each answer [nats]."""
     attention: Float[Array, "*shape T S"] | None
-    """Weights on the inputs at each step, where asked for."""
+    """Weights on the inputs at each step, where asked for and where there is an attention."""
     num_steps: Int[Array, ""]
     """Steps that were taken until all had ended."""
 
@@ -57,6 +57,7 @@ def greedy(
 def _greedy(model, variables, inputs, input_lengths, max_length, return_attention):
     batch = len(inputs)
     memory, state = model.apply(variables, inputs, input_lengths, max_length, method="encode")
+    return_attention = return_attention and memory.values is not None  # without attention there is nothing to return
     weights = jnp.zeros((batch, max_length, inputs.shape[1] if return_attention else 0))
     begin = {
         "state": state,
@@ -80,7 +81,7 @@ def _greedy(model, variables, inputs, input_lengths, max_length, return_attentio
         token = jnp.where(ended, PADDING, best)
         gained = jnp.where(ended, 0.0, jnp.take_along_axis(scores, best[:, None], axis=1)[:, 0])
         kept = carry["weights"]
-        if return_attention and weights is not None:
+        if return_attention:
             kept = kept.at[:, step].set(jnp.where(ended[:, None], 0.0, weights))
         return step + 1, {
             "state": state,
